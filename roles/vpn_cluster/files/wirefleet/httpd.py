@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: Wirefleet contributors
+"""A very small HTTP server: GET and HEAD, one request per connection, everything bounded.
+
+It speaks to health checks and metric scrapers. http.server would do, but it has no deadline for a whole request, lets
+headers grow to megabytes and starts threads without end.
+"""
+
+from __future__ import annotations
+
+import json
+import selectors
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from .log import event
+
+IP_FREEBIND = 15  # linux/in.h
+IPV6_FREEBIND = 78  # linux/in6.h
+
+MAX_REQUEST = 8192  # bytes, request line and headers together
+MAX_CONNECTIONS = 32  # more wait in the kernel's queue
+DEADLINE = 5.0  # seconds for the whole exchange, so that trickling bytes hold no thread
+
+
+@dataclass(frozen=True)
+class Response:
+    status: int
+    body: str
+    content_type: str = "application/json"
+
+    @classmethod
+    def from_json(cls, status: int, document: object) -> Response:
+        return cls(status, json.dumps(document) + "\n")
+
+
+Handler = Callable[[str], "Response | None"]  # path without its query -> response, None: not found
+
+
+def bind(address: str, port: int) -> socket.socket:
+    """Listen on an address that need not exist yet: its interface may come, go and come back under us."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.setsockopt(socket.IPPROTO_IPV6, IPV6_FREEBIND, 1)
+        else:
+            sock.setsockopt(socket.IPPROTO_IP, IP_FREEBIND, 1)
+        sock.bind((address, port))
+        sock.listen(128)
+        sock.setblocking(False)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+class Server:
+    """Answers on every address of ``listen`` from a thread of its own, so that a stuck main loop can still be reported.
+
+    ``name`` is the product token of the Server header, such as ``wirefleet-node/0.1.0``.
+    """
+
+    def __init__(self, listen: Sequence[tuple[str, int]], handler: Handler, name: str) -> None:
+        self._handler = handler
+        self._name = name
+        self._slots = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        self._sockets = [bind(address, port) for address, port in listen]
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        return [sock.getsockname()[:2] for sock in self._sockets]
+
+    def start(self) -> None:
+        threading.Thread(target=self._accept, name="http", daemon=True).start()
+
+    def _accept(self) -> None:
+        with selectors.DefaultSelector() as selector:
+            for sock in self._sockets:
+                selector.register(sock, selectors.EVENT_READ)
+            while True:
+                for key, _ in selector.select():
+                    self._slots.acquire()
+                    try:
+                        connection, _peer = key.fileobj.accept()  # type: ignore[union-attr]
+                        threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+                    except (OSError, RuntimeError) as error:  # the client left, or no descriptor or thread is free
+                        self._slots.release()
+                        if not isinstance(error, (BlockingIOError, ConnectionError)):
+                            event("http_accept_failed", error=error)
+                            time.sleep(0.1)
+
+    def _serve(self, connection: socket.socket) -> None:
+        try:
+            with connection, suppress(OSError):
+                deadline = time.monotonic() + DEADLINE
+                request = _read_head(connection, deadline)
+                connection.settimeout(max(deadline - time.monotonic(), 0.1))
+                connection.sendall(self._answer(request))
+        finally:
+            self._slots.release()
+
+    def _answer(self, request: bytes) -> bytes:
+        line, complete, _ = request.partition(b"\r\n")
+        words = line.decode("latin-1").split(" ")
+        if len(request) > MAX_REQUEST:
+            return self._encode(_problem(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE))
+        if not complete or len(words) != 3 or not words[2].startswith("HTTP/1."):
+            return self._encode(_problem(HTTPStatus.BAD_REQUEST))
+        method, target, _ = words
+        if method not in ("GET", "HEAD"):
+            return self._encode(_problem(HTTPStatus.METHOD_NOT_ALLOWED))
+        try:
+            response = self._handler(target.partition("?")[0]) or _problem(HTTPStatus.NOT_FOUND)
+        except Exception as error:  # a bug in one page must neither kill the thread in silence nor look like health
+            event("http_failed", path=target, error=f"{type(error).__name__}: {error}")
+            response = _problem(HTTPStatus.INTERNAL_SERVER_ERROR)
+        return self._encode(response, with_body=method == "GET")
+
+    def _encode(self, response: Response, *, with_body: bool = True) -> bytes:
+        body = response.body.encode()
+        head = (
+            f"HTTP/1.1 {response.status} {HTTPStatus(response.status).phrase}\r\n"
+            f"Server: {self._name}\r\n"
+            f"Content-Type: {response.content_type}\r\n"
+            f"Content-Length: {len(body)}\r\n"
+            "Cache-Control: no-store\r\n"
+            "Connection: close\r\n\r\n"
+        )
+        return head.encode("latin-1") + (body if with_body else b"")
+
+
+def _read_head(connection: socket.socket, deadline: float) -> bytes:
+    """Read up to the empty line; what is longer than MAX_REQUEST comes back too long, what is late raises OSError."""
+    request = b""
+    while b"\r\n\r\n" not in request and len(request) <= MAX_REQUEST:
+        connection.settimeout(max(deadline - time.monotonic(), 0.001))
+        chunk = connection.recv(4096)
+        if not chunk:
+            break
+        request += chunk
+    return request
+
+
+def _problem(status: HTTPStatus) -> Response:
+    return Response.from_json(status, {"error": status.phrase})

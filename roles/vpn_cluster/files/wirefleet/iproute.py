@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: Wirefleet contributors
+"""Policy routing: the rules and routes that a daemon keeps in place.
+
+``missing_*`` only looks, ``ensure_*`` also repairs. Both return the rules or routes that were not there, so that a
+caller can say what happened. Numbers instead of names (``ip -N``): somebody may have named our table in rt_tables.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+from .command import CommandError, run
+
+BLACKHOLE = "6"  # RTN_BLACKHOLE, linux/rtnetlink.h
+UDP = ("udp", "ipproto-17")  # with and without -N
+ALL_BITS = 0xFFFFFFFF
+
+
+@dataclass(frozen=True)
+class Rule:
+    """``ip rule``: packets with ``mark`` under ``mask`` are looked up in ``table``, or are dropped without one.
+
+    ``iif`` and ``udp_sport`` narrow it further when given.
+    """
+
+    family: int  # 4 or 6
+    priority: int
+    mark: int
+    mask: int = ALL_BITS
+    table: int | None = None
+    iif: str | None = None
+    udp_sport: int | None = None
+
+    def arguments(self) -> list[str]:
+        words = ["priority", str(self.priority), "fwmark", f"{self.mark:#x}/{self.mask:#x}"]
+        if self.iif is not None:
+            words += ["iif", self.iif]
+        if self.udp_sport is not None:
+            words += ["ipproto", "udp", "sport", str(self.udp_sport)]
+        return words + (["blackhole"] if self.table is None else ["table", str(self.table)])
+
+    def __str__(self) -> str:
+        return f"ip -{self.family} rule {' '.join(self.arguments())}"
+
+
+@dataclass(frozen=True)
+class Route:
+    """``ip route``: ``network`` through ``device``, by way of the neighbour ``via`` or on the link itself."""
+
+    family: int  # 4 or 6
+    table: int
+    network: str
+    device: str
+    via: str | None = None
+
+    def arguments(self) -> list[str]:
+        # onlink: a flapping link loses its addresses too, and they may return later than we do.
+        hop = ["via", self.via, "dev", self.device, "onlink"] if self.via else ["dev", self.device]
+        scope = ["scope", "link"] if self.family == 4 and not self.via else []
+        return [self.network, *hop, *scope, "table", str(self.table)]
+
+    def __str__(self) -> str:
+        return f"ip -{self.family} route {' '.join(self.arguments())}"
+
+
+def missing_rules(wanted: Iterable[Rule]) -> list[Rule]:
+    wanted = list(wanted)
+    present = {rule for family in {rule.family for rule in wanted} for rule in _rules(family)}
+    return [rule for rule in wanted if rule not in present]
+
+
+def ensure_rules(wanted: Iterable[Rule]) -> list[Rule]:
+    missing = missing_rules(wanted)
+    for rule in missing:
+        run(["ip", f"-{rule.family}", "rule", "add", *rule.arguments()])
+    return missing
+
+
+def missing_routes(wanted: Iterable[Route]) -> list[Route]:
+    wanted = list(wanted)
+    tables = {(route.family, route.table) for route in wanted}
+    present = {_hop(route) for family, table in tables for route in _routes(family, table)}
+    return [route for route in wanted if _hop(route) not in present]
+
+
+def ensure_routes(wanted: Iterable[Route]) -> list[Route]:
+    """Repair with ``replace``: a route to the same network by another way would otherwise stand in the way."""
+    missing = missing_routes(wanted)
+    for route in missing:
+        run(["ip", f"-{route.family}", "route", "replace", *route.arguments()])
+    return missing
+
+
+def _rules(family: int) -> Iterable[Rule]:
+    for row in _query(family, "rule", "show"):
+        rule = _rule(family, row)
+        if rule is not None:
+            yield rule
+
+
+def _rule(family: int, row: dict[str, Any]) -> Rule | None:
+    """Parse one rule of ``ip -j -N rule``, or None for a rule that is not of the kind which Rule can say."""
+    selectors = {"src", "fwmark", "fwmask", "iif", "ipproto", "sport"}
+    known = selectors | {"priority", "iif_detached", "protocol", "table", "action"}
+    blackhole = row.get("action") in ("blackhole", BLACKHOLE)
+    if row.keys() - known or "fwmark" not in row or row.get("src") != "all" or blackhole == ("table" in row):
+        return None
+    if ("sport" in row) != ("ipproto" in row) or row.get("ipproto", "udp") not in UDP:
+        return None
+    return Rule(
+        family=family,
+        priority=row["priority"],
+        mark=int(row["fwmark"], 0),
+        mask=int(row.get("fwmask", hex(ALL_BITS)), 0),
+        table=None if blackhole else int(row["table"]),
+        iif=row.get("iif"),
+        udp_sport=row.get("sport"),
+    )
+
+
+def _routes(family: int, table: int) -> Iterable[Route]:
+    try:
+        rows = _query(family, "route", "show", "table", str(table))
+    except CommandError as error:
+        if "FIB table does not exist" in error.stderr:  # nobody has put a route into it yet
+            return
+        raise
+    for row in rows:
+        if "dev" in row:
+            yield Route(family, table, row["dst"], row["dev"], row.get("gateway"))
+
+
+def _hop(route: Route) -> tuple[object, ...]:
+    """Two spellings of one route are equal: "default" is a network, and IPv6 has many spellings."""
+    everything = {4: "0.0.0.0/0", 6: "::/0"}[route.family]
+    network = ip_network(everything if route.network == "default" else route.network)
+    return route.family, route.table, network, route.device, ip_address(route.via) if route.via else None
+
+
+def _query(family: int, *words: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads(run(["ip", f"-{family}", "-j", "-N", *words]) or "[]")
+    return rows
