@@ -65,6 +65,7 @@ def bind(address: str, port: int) -> socket.socket:
 class Server:
     """Answers on every address of ``listen`` from a thread of its own, so that a stuck main loop can still be reported.
 
+    It listens from its creation, answers from ``start()`` on (connections wait until then), and ends with the process.
     ``name`` is the product token of the Server header, such as ``wirefleet-node/0.1.0``.
     """
 

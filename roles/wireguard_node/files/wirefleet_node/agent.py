@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: Wirefleet contributors
+"""The agent's loop and its pages: look, repair, judge; answer with the last verdict."""
+
+from __future__ import annotations
+
+import select
+import time
+from dataclasses import asdict, dataclass
+from typing import NoReturn
+
+from wirefleet import __version__, prometheus
+from wirefleet.command import CommandError
+from wirefleet.httpd import Response, Server
+from wirefleet.log import event
+from wirefleet.nft import RulesetWatch
+from wirefleet.sdnotify import notify
+
+from . import drain, metrics, observe
+from .checks import Checks
+from .health import DRAINED, FAILED, OK, Observation, Verdict, judge
+from .metrics import PeerCache
+from .repair import Repairs
+from .settings import Config
+
+INTERVAL = 1.0  # seconds between two looks
+MIN_INTERVAL = 0.2  # seconds, however often the ruleset changes
+STALE_AFTER = 5.0  # seconds without a look, after which the last verdict counts no more
+
+STATUS = {OK: 200, DRAINED: 404, FAILED: 503}  # 404: HAProxy's `http-check disable-on-404` keeps the sessions
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """``at`` is on the monotonic clock."""
+
+    at: float
+    seen: Observation
+    verdict: Verdict
+
+    def verdict_at(self, now: float) -> Verdict:
+        """A loop that hangs must not go on saying what was true once."""
+        age = now - self.at
+        if age <= STALE_AFTER:
+            return self.verdict
+        return Verdict(FAILED, (f"the agent's last look was {age:.0f} s ago",), self.verdict.drain)
+
+
+class Agent:
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.checks = Checks(config.checks)
+        self.repairs = Repairs()
+        self.last = Evaluation(time.monotonic(), Observation("missing", None, {}), Verdict(FAILED, ("starting",)))
+        self._peers = PeerCache(config.interface)
+
+    def look(self) -> Verdict:
+        """See and judge, without changing anything."""
+        return self._evaluate(*observe.missing(self.config))
+
+    def tick(self) -> Verdict:
+        """Put back what is missing, then see and judge what is there now."""
+        lost, errors = observe.missing(self.config)
+        if lost:
+            self.repairs.put_back(lost)
+            lost, errors = observe.missing(self.config)
+        before = self.last.verdict
+        verdict = self._evaluate(lost, errors)
+        if verdict != before:
+            event("state", node=self.config.node, state=verdict.state, reason="; ".join(verdict.reasons) or None)
+        return verdict
+
+    def run(self) -> NoReturn:
+        """Look once a second, and at once when somebody changes the ruleset. Never returns."""
+        # Listen first and answer after the first look: while we restart, a balancer's check waits instead of failing.
+        server = Server(self.config.listen, self.answer, f"wirefleet-node/{__version__}")
+        watch = RulesetWatch()
+        self.checks.start()
+        self.checks.wait_for_first()
+        self.tick()
+        server.start()
+        notify("READY=1")
+        while True:
+            started = time.monotonic()
+            readable, _, _ = select.select([watch], [], [], INTERVAL)
+            if readable:
+                time.sleep(max(MIN_INTERVAL - (time.monotonic() - started), 0))
+                watch.drain()  # before the look: what changes during it wakes us again
+            verdict = self.tick()
+            notify(f"WATCHDOG=1\nSTATUS={verdict.state}")
+
+    def answer(self, path: str) -> Response | None:
+        if path == "/healthz":
+            verdict = self.last.verdict_at(time.monotonic())
+            return Response.from_json(STATUS[verdict.state], health_document(self.config, verdict))
+        if path == "/metrics":
+            return Response(200, self._metrics(), prometheus.CONTENT_TYPE)
+        return None
+
+    def _metrics(self) -> str:
+        try:
+            peers = self._peers.get()
+        except CommandError:
+            peers = None
+        last, totals = self.last, self.repairs.totals
+        verdict = last.verdict_at(time.monotonic())
+        return prometheus.render(metrics.page(self.config, last.seen, verdict, totals, peers, time.time()))
+
+    def _evaluate(self, lost: list[observe.Fixture], errors: list[str]) -> Verdict:
+        seen = Observation(
+            link=observe.link(self.config.interface),
+            listen_port=observe.listen_port(self.config.interface),
+            sysctls=observe.sysctls(self.config.sysctls),
+            lost=tuple(map(str, lost)),
+            errors=tuple(errors),
+            checks=dict(self.checks.results),
+            drain=drain.read(self.config.state_dir),
+        )
+        verdict = judge(self.config, seen)
+        self.last = Evaluation(time.monotonic(), seen, verdict)
+        return verdict
+
+
+def health_document(config: Config, verdict: Verdict) -> dict[str, object]:
+    return {
+        "version": __version__,
+        "node": config.node,
+        "state": verdict.state,
+        "reasons": list(verdict.reasons),
+        "drain": asdict(verdict.drain) if verdict.drain else None,
+    }

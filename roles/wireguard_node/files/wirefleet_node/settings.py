@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: Wirefleet contributors
+"""The agent's configuration: node.json as typed values."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+from typing import Any
+
+from wirefleet import config
+from wirefleet.config import ConfigError, MapOf, Optional, Shape
+from wirefleet.iproute import Route, Rule
+
+VERSION = 1
+
+SHAPE: dict[str, Shape] = {
+    "version": int,
+    "cluster": str,
+    "node": str,
+    "interface": str,
+    "mesh_interface": str,
+    "port": int,
+    "listen": [(str, int)],
+    "gateway": Optional(
+        {
+            "mark": int,
+            "table": int,
+            "priority": int,
+            "routes": [{"family": int, "device": str, "network": str, "via": str}],
+        }
+    ),
+    "nft": {"family": str, "table": str, "file": str},
+    "sysctls": MapOf(str),
+    "checks": [{"name": str, "command": [str], "timeout": float, "interval": float}],
+    "state_dir": str,
+    "per_peer_metrics": bool,
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """The node's own nftables table and the file that restores it."""
+
+    family: str
+    name: str
+    file: str
+
+    def __str__(self) -> str:
+        return f"nftables table {self.family} {self.name}"
+
+
+@dataclass(frozen=True)
+class Check:
+    """An operator's check: the node takes clients only while ``command`` exits 0 within ``timeout`` seconds."""
+
+    name: str
+    command: tuple[str, ...]
+    timeout: float
+    interval: float
+
+
+@dataclass(frozen=True)
+class Config:
+    cluster: str
+    node: str
+    interface: str
+    mesh_interface: str
+    port: int
+    listen: tuple[tuple[str, int], ...]
+    rules: tuple[Rule, ...]
+    routes: tuple[Route, ...]
+    table: Table
+    sysctls: Mapping[str, str]  # path below /proc/sys -> wanted content
+    checks: tuple[Check, ...]
+    state_dir: Path
+    per_peer_metrics: bool
+
+
+def load(path: str | os.PathLike[str]) -> Config:
+    """Raise a ConfigError that names the file and the key."""
+    document = config.load(path, SHAPE)
+    try:
+        return _parse(document)
+    except ConfigError as error:
+        raise ConfigError(f"{os.fspath(path)}: {error}") from None
+
+
+def _parse(document: dict[str, Any]) -> Config:
+    if document["version"] != VERSION:
+        raise ConfigError(f"version: this agent reads version {VERSION}, got {document['version']}")
+    _require(bool(document["listen"]), "listen", "expected at least one address")
+    for i, (address, port) in enumerate(document["listen"]):
+        _parsed(ip_address, address, f"listen[{i}]")
+        _require_port(port, f"listen[{i}]")
+    _require_port(document["port"], "port")
+    for path in document["sysctls"]:
+        _require(path.startswith("net/") and ".." not in path, f"sysctls.{path}", "expected a path below net/")
+    names = [check["name"] for check in document["checks"]]
+    for i, check in enumerate(document["checks"]):
+        _require(names.index(check["name"]) == i, f"checks[{i}].name", f"{check['name']} is there twice")
+        _require(bool(check["command"]), f"checks[{i}].command", "is empty")
+        _require(check["timeout"] > 0 and check["interval"] > 0, f"checks[{i}]", "timeout and interval must exceed 0")
+    rules, routes = _gateway(document["gateway"])
+    return Config(
+        cluster=document["cluster"],
+        node=document["node"],
+        interface=document["interface"],
+        mesh_interface=document["mesh_interface"],
+        port=document["port"],
+        listen=tuple(document["listen"]),
+        rules=rules,
+        routes=routes,
+        table=Table(document["nft"]["family"], document["nft"]["table"], document["nft"]["file"]),
+        sysctls=document["sysctls"],
+        checks=tuple(
+            Check(check["name"], tuple(check["command"]), check["timeout"], check["interval"])
+            for check in document["checks"]
+        ),
+        state_dir=Path(document["state_dir"]),
+        per_peer_metrics=document["per_peer_metrics"],
+    )
+
+
+def _gateway(gateway: dict[str, Any] | None) -> tuple[tuple[Rule, ...], tuple[Route, ...]]:
+    """What sends WireGuard's own packets, which carry the mark, back through the balancer.
+
+    The backend network stays on-link, so that a balancer's probe is answered directly whoever holds ``via`` just now.
+    """
+    rules: list[Rule] = []
+    routes: list[Route] = []
+    for i, route in enumerate(gateway["routes"] if gateway else []):
+        key, family = f"gateway.routes[{i}]", route["family"]
+        _require(family in (4, 6), f"{key}.family", f"expected 4 or 6, got {family}")
+        _require(all(rule.family != family for rule in rules), f"{key}.family", f"{family} is there twice")
+        network = _parsed(ip_network, route["network"], f"{key}.network")
+        via = _parsed(ip_address, route["via"], f"{key}.via")
+        _require(network.version == via.version == family, key, f"network and via must be of family {family}")
+        table, device = gateway["table"], route["device"]  # type: ignore[index]
+        rules.append(Rule(family, gateway["priority"], gateway["mark"], table=table))  # type: ignore[index]
+        routes += [Route(family, table, str(network), device), Route(family, table, "default", device, str(via))]
+    return tuple(rules), tuple(routes)
+
+
+def _parsed(parse: Any, text: str, key: str) -> Any:
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise ConfigError(f"{key}: {error}") from None
+
+
+def _require_port(port: int, key: str) -> None:
+    _require(0 < port < 65536, key, f"{port} is no port")
+
+
+def _require(condition: bool, key: str, message: str) -> None:
+    if not condition:
+        raise ConfigError(f"{key}: {message}")

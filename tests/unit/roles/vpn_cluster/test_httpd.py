@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: Wirefleet contributors
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import subprocess
+import threading
+import time
+from contextlib import ExitStack
+
+import pytest
+from wirefleet import httpd
+from wirefleet.httpd import Response, Server
+
+
+def pages(path: str) -> Response | None:
+    if path == "/broken":
+        raise RuntimeError("bug")
+    return Response.from_json(503, {"path": path}) if path == "/healthz" else None
+
+
+@pytest.fixture(params=["127.0.0.1", "::1"])
+def address(request: pytest.FixtureRequest) -> tuple[str, int]:
+    server = Server([(request.param, 0)], pages, "wirefleet-test/1.0")
+    server.start()
+    return server.addresses[0]
+
+
+def exchange(address: tuple[str, int], request: bytes) -> bytes:
+    with socket.create_connection(address, timeout=10) as connection:
+        connection.sendall(request)
+        return connection.makefile("rb").read()
+
+
+def trickle(connection: socket.socket, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        connection.sendall(b"x")
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_answers_with_the_pages_status_and_the_version(address: tuple[str, int], method: str) -> None:
+    connection = http.client.HTTPConnection(*address, timeout=5)
+    connection.request(method, "/healthz?verbose")
+    response = connection.getresponse()
+    assert (response.status, response.headers["Server"]) == (503, "wirefleet-test/1.0")
+    assert response.headers["Content-Type"] == "application/json"
+    assert int(response.headers["Content-Length"]) > 0
+    body = response.read()
+    connection.close()
+    assert body == b"" if method == "HEAD" else json.loads(body) == {"path": "/healthz"}
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"GET /healthz HTTP/1.0\r\n\r\n", 503),  # how HAProxy asks
+        (b"GET /other HTTP/1.1\r\n\r\n", 404),
+        (b"POST /healthz HTTP/1.1\r\n\r\n", 405),
+        (b"GET /broken HTTP/1.1\r\n\r\n", 500),
+        (b"GET /healthz\r\n\r\n", 400),
+        (b"\x16\x03\x01 \x00\r\n\r\n", 400),
+        (b"GET /healthz HTTP/1.1\r\nX: ".ljust(httpd.MAX_REQUEST + 1, b"x"), 431),
+    ],
+)
+def test_status(address: tuple[str, int], request_: bytes, status: int) -> None:
+    assert exchange(address, request_).split(b" ", 2)[1] == str(status).encode()
+
+
+def test_a_failing_page_is_reported(address: tuple[str, int], capsys: pytest.CaptureFixture[str]) -> None:
+    exchange(address, b"GET /broken HTTP/1.1\r\n\r\n")
+    assert 'event=http_failed path=/broken error="RuntimeError: bug"' in capsys.readouterr().err
+
+
+def test_a_trickling_client_is_cut_off(address: tuple[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(httpd, "DEADLINE", 0.5)
+    with socket.create_connection(address, timeout=5) as connection, pytest.raises(ConnectionError):
+        trickle(connection, seconds=5)
+
+
+def test_idle_connections_use_bounded_threads_and_end(
+    address: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(httpd, "DEADLINE", 0.5)
+    before = threading.active_count()
+    with ExitStack() as stack:
+        for _ in range(2 * httpd.MAX_CONNECTIONS):
+            stack.enter_context(socket.create_connection(address, timeout=5))
+        time.sleep(0.2)
+        assert threading.active_count() - before <= httpd.MAX_CONNECTIONS
+        assert exchange(address, b"GET /healthz HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 503")
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("address_", ["192.0.2.7", "2001:db8::7"])
+def test_listens_before_the_address_exists(network: None, address_: str) -> None:
+    server = Server([(address_, 8051)], pages, "wirefleet-test/1.0")
+    server.start()
+    subprocess.run(["ip", "address", "add", address_, "dev", "lo"], check=True)
+    assert exchange((address_, 8051), b"GET /healthz HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 503")
