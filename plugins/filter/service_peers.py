@@ -1,0 +1,61 @@
+# Copyright: Wirefleet contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Filter service_peers: the [Peer] sections of a node's client-facing interface."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: service_peers
+author:
+  - Wirefleet contributors (@wirefleet)
+version_added: 0.1.0
+short_description: Lay out the peers of a node's client-facing interface
+description:
+  - Returns the text of all C([Peer]) sections at once, so that no template loops over ten thousand clients.
+  - Each client's pre-shared key is derived from the cluster's seed, see
+    P(wirefleet.vpn.derive_preshared_key#filter). The result is secret.
+positional: _input, seed, cluster
+options:
+  _input:
+    description: The plan, see P(wirefleet.vpn.cluster_plan#filter).
+    type: dict
+    required: true
+  seed:
+    description: The cluster's seed of pre-shared keys, 32 bytes in base64.
+    type: str
+    required: true
+  cluster:
+    description: Name of the cluster.
+    type: str
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Show the sections (secret!)
+  ansible.builtin.debug:
+    msg: "{{ plan | wirefleet.vpn.service_peers(seed, 'default') }}"
+"""
+
+RETURN = r"""
+_value:
+  description: The sections as text, the balancers' probes first, then the clients by name.
+  type: str
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ansible_collections.wirefleet.vpn.plugins.module_utils._peers import render_peers, service_peers
+
+
+def render(plan: Mapping[str, Any], seed: str, cluster: str) -> str:
+    """See DOCUMENTATION."""
+    return render_peers(service_peers(plan, seed, cluster))
+
+
+class FilterModule:
+    """Filter of the collection."""
+
+    def filters(self) -> dict[str, Any]:
+        """Return the filter by its name."""
+        return {"service_peers": render}

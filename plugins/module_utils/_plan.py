@@ -1,0 +1,485 @@
+# Copyright: Wirefleet contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From settings, what the hosts report and the ledger to one plan that every role renders from.
+
+Pure: no clock, no network, no Ansible. Whatever can not work is found here, before anything is changed,
+and all of it at once: `PlanError.problems` has one line for each, naming host, variable and value.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import netaddr
+from ansible_collections.wirefleet.vpn.plugins.module_utils._allocation import AllocationError, allocate
+from ansible_collections.wirefleet.vpn.plugins.module_utils._keys import KeyFormatError, validate_key
+
+Entry = dict[str, Any]
+Key = tuple[str, str]  # (kind, name)
+
+FAMILIES = {"ip": 4, "ip6": 6}
+# A name ends up in file names, comments of wg-quick files and HAProxy server lines.
+NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.@-]{0,62}$")
+CLIENT_STATES = ("present", "absent")
+
+
+class PlanError(ValueError):
+    """What can not work; `problems` holds one sentence for each."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = list(problems)
+
+
+def build_plan(
+    settings: Mapping[str, Any], reports: Sequence[Mapping[str, Any]], ledger: Sequence[Entry], now: str
+) -> dict[str, Any]:
+    """Return the plan of the cluster.
+
+    `settings`: the vpn_* variables without their prefix, plus the member lists `nodes`, `balancers`, `managed_clients`.
+    `reports`: one per host that this run reached (see `host_report`); a host that is not among them is known from the
+    ledger or left out as pending. `ledger`: the entries of the newest ledger. `now`: ISO 8601 in UTC.
+    """
+    return _Planner(settings, reports, ledger, now).plan()
+
+
+def host_report(
+    name: str,
+    facts: Mapping[str, Any],
+    keys: Mapping[str, str | None],
+    hints: Mapping[str, Any],
+    own_interfaces: Iterable[str] = (),
+) -> dict[str, Any]:
+    """What the planner needs of one host: its addresses by interface, public keys and the operator's hints.
+
+    `own_interfaces`: names of tunnels that we made; they are no candidates for the underlay.
+    """
+    skipped = {"lo", *own_interfaces}
+    interfaces: dict[str, dict[str, list[str]]] = {}
+    for interface in sorted(facts.get("interfaces") or []):
+        if interface in skipped or re.match(r"^wfp\d+$", interface):
+            continue
+        # The setup module spells the keys of interfaces with underscores.
+        details = facts.get(re.sub(r"[-.:]", "_", interface)) or facts.get(interface) or {}
+        v4 = [details["ipv4"]] if details.get("ipv4") else []
+        v4 += details.get("ipv4_secondaries") or []
+        v6 = [a for a in details.get("ipv6") or [] if a.get("scope") == "global"]
+        found = {
+            "ip": [f"{a['address']}/{a.get('prefix') or a['netmask']}" for a in v4],
+            "ip6": [f"{a['address']}/{a['prefix']}" for a in v6],
+        }
+        if found["ip"] or found["ip6"]:
+            interfaces[interface] = found
+    return {
+        "name": name,
+        "interfaces": interfaces,
+        "keys": {kind: key for kind, key in keys.items() if key},
+        "hints": {k: v for k, v in hints.items() if v},
+    }
+
+
+class _Planner:
+    def __init__(
+        self, settings: Mapping[str, Any], reports: Sequence[Mapping[str, Any]], ledger: Sequence[Entry], now: str
+    ) -> None:
+        self.settings = settings
+        self.reports = {report["name"]: report for report in reports}
+        self.known: dict[Key, Entry] = {(e["kind"], e["name"]): dict(e) for e in ledger}
+        self.now = now
+        self.problems: list[str] = []
+        self.warnings: list[str] = []
+
+    def plan(self) -> dict[str, Any]:
+        self._check_settings()
+        self._stop_on_problems()
+        clients = self._clients()
+        underlay = {name: self._node_underlay(name) for name in self.settings["nodes"]}
+        balancers = {name: self._balancer_underlay(name) for name in self.settings["balancers"]}
+        self._stop_on_problems()
+        self._check_overlaps(underlay, balancers)
+        entries = self._entries(clients, underlay, balancers)
+        self._stop_on_problems()
+        return self._describe(clients, underlay, balancers, entries)
+
+    def _stop_on_problems(self) -> None:
+        if self.problems:
+            raise PlanError(self.problems)
+
+    def _live(self, kind: str, name: str) -> Entry:
+        """The ledger's entry of somebody who is not removed, or an empty one."""
+        entry = self.known.get((kind, name), {})
+        return {} if entry.get("released") else entry
+
+    # -- settings ---------------------------------------------------------------------------------------------------
+
+    def _check_settings(self) -> None:
+        nodes, balancers = self.settings["nodes"], self.settings["balancers"]
+        if not nodes:
+            self.problems.append("no WireGuard node: the inventory group 'wireguard_nodes' is empty")
+        if len(balancers) > 1:
+            self.problems.append(
+                f"haproxy_lbs has {len(balancers)} hosts ({', '.join(balancers)}): this version runs one balancer"
+            )
+        for host in sorted(set(nodes) & set(balancers)):
+            self.problems.append(
+                f"{host}: is in wireguard_nodes and in haproxy_lbs, but a balancer steers packets that it forwards,"
+                " and those for a node on the same host are not forwarded: use two hosts"
+            )
+        for variable in ("client_networks", "mesh_networks", "public_networks", "backend_networks", "routes"):
+            for value in self.settings[variable]:
+                self._network(f"vpn_{variable}", value)
+        if not self.settings["client_networks"]:
+            self.problems.append("vpn_client_networks is empty: name at least one network, such as 10.80.0.0/16")
+        ports = [int(self.settings["port"]), int(self.settings["mesh_port"])]
+        for variable, port in zip(("vpn_port", "vpn_mesh_port"), ports):
+            if not 1 <= port <= 65535:
+                self.problems.append(f"{variable}: {port} is not a port (1 to 65535)")
+        if ports[0] == ports[1]:
+            self.problems.append(f"vpn_port and vpn_mesh_port are both {ports[0]}: they need two ports")
+        if not re.match(r"^[a-z0-9][a-z0-9-]{0,14}$", self.settings["cluster"]):
+            self.problems.append(
+                f"vpn_cluster: {self.settings['cluster']!r} has to be 1 to 15 of a-z, 0-9 and '-' (it names units)"
+            )
+        if re.search(r"[\s\[\]#]", self.settings["endpoint"]):
+            self.problems.append(f"vpn_endpoint: {self.settings['endpoint']!r} is no host name or address")
+
+    def _network(self, variable: str, value: object) -> netaddr.IPNetwork | None:
+        try:
+            network = netaddr.IPNetwork(str(value))
+        except (netaddr.AddrFormatError, ValueError):
+            self.problems.append(f"{variable}: {value!r} is not a network (such as 10.80.0.0/16 or fd00:80::/48)")
+            return None
+        if network.ip != network.network:
+            self.problems.append(f"{variable}: {value} has host bits set; the network is {network.cidr}")
+            return None
+        return network
+
+    # -- clients ----------------------------------------------------------------------------------------------------
+
+    def _clients(self) -> dict[str, Entry]:
+        """Whoever shall be a client: name -> {public_key or None, explicit addresses}."""
+        wanted: dict[str, Entry] = {}
+        absent: set[str] = set()
+        for name in self.settings["managed_clients"]:
+            client = {
+                "name": name,
+                "public_key": self.reports.get(name, {}).get("keys", {}).get("client"),
+                "addresses": self.settings["client_addresses"].get(name),
+                "state": self.settings["client_states"].get(name),
+            }
+            self._add_client(f"host {name}", client, wanted, absent)
+        for index, client in enumerate(self.settings["clients"]):
+            if not isinstance(client, Mapping) or not client.get("name"):
+                self.problems.append(f"vpn_clients[{index}]: has no name")
+                continue
+            name = client["name"]
+            if not client.get("public_key") and client.get("state") != "absent":
+                self.problems.append(f"vpn_clients[{index}] ({name}): has no public_key")
+                continue
+            self._add_client(f"vpn_clients[{index}] ({name})", client, wanted, absent)
+        self._check_removals(wanted, absent)
+        return wanted
+
+    def _add_client(self, where: str, client: Mapping[str, Any], wanted: dict[str, Entry], absent: set[str]) -> None:
+        name, state = str(client["name"]), client.get("state") or "present"
+        if not NAME.match(name):
+            self.problems.append(f"{where}: {name!r} is no usable name (letters, digits and _ . @ -, at most 63)")
+        elif name in wanted or name in absent:
+            self.problems.append(f"{where}: the name is taken by another client")
+        elif state not in CLIENT_STATES:
+            self.problems.append(f"{where}: state {state!r} is none of {', '.join(CLIENT_STATES)}")
+        elif state == "absent":
+            absent.add(name)
+        else:
+            known = self._live("client", name).get("public_key")
+            key = client.get("public_key") or known
+            try:
+                key = validate_key(key) if key else None
+            except KeyFormatError as error:
+                self.problems.append(f"{where}: public_key: {error}")
+            wanted[name] = {"public_key": key, "explicit": list(client.get("addresses") or [])}
+
+    def _check_removals(self, wanted: Mapping[str, Entry], absent: set[str]) -> None:
+        """Nothing disappears by omission, unless the operator said how much may."""
+        gone = sorted(
+            name
+            for (kind, name), entry in self.known.items()
+            if kind == "client" and not entry.get("released") and name not in wanted and name not in absent
+        )
+        most = int(self.settings["max_removals"])
+        if len(gone) > most:
+            self.problems.append(
+                f"{len(gone)} known client(s) are missing from the inventory and from vpn_clients: {_shorten(gone)}."
+                " Remove a client with state: absent (wg_client_state for a host), or allow it for this run with"
+                f" -e vpn_max_removals={len(gone)} (now {most})"
+            )
+        elif gone and not wanted:
+            self.problems.append(
+                f"the inventory has no client at all, but the ledger knows {_shorten(gone)}: this looks like an empty"
+                " or broken inventory source. Remove the last clients with state: absent"
+            )
+
+    # -- addresses of the hosts on their networks -----------------------------------------------------------------------
+
+    def _node_underlay(self, name: str) -> Entry | None:
+        report = self.reports.get(name)
+        if report is None:
+            return self._live("node", name).get("underlay")
+        backend = self._select(report, "backend", "wireguard_node_backend_addresses", exclude=())
+        if not backend:
+            return None
+        return {"backend": backend}
+
+    def _balancer_underlay(self, name: str) -> Entry | None:
+        report = self.reports.get(name)
+        if report is None:
+            return self._live("probe", name).get("underlay")
+        public_networks = self.settings["public_networks"]
+        backend = self._select(report, "backend", "haproxy_lb_backend_addresses", exclude=public_networks)
+        public = self._select(
+            report, "public", "haproxy_lb_public_addresses", exclude=self.settings["backend_networks"]
+        )
+        if not backend or not public:
+            return None
+        return {"backend": backend, "public": public}
+
+    def _select(
+        self, report: Mapping[str, Any], purpose: str, hint: str, exclude: Iterable[str]
+    ) -> dict[str, Entry] | None:
+        """The address of a host for a purpose, for each family that has one: {family: {address, prefix, interface}}.
+
+        The operator's own list wins, then the cluster's networks, then the only interface there is. Two candidates are
+        an error that names both: a guess here would be an outage later.
+        """
+        variable = f"vpn_{purpose}_networks"
+        explicit = {str(netaddr.IPAddress(a)) for a in report["hints"].get(hint, [])}
+        networks = [netaddr.IPNetwork(n) for n in self.settings[f"{purpose}_networks"]]
+        excluded = [] if networks else [netaddr.IPNetwork(n) for n in exclude]
+        chosen: dict[str, Entry] = {}
+        problems_before = len(self.problems)
+        for family in FAMILIES:
+            candidates = []
+            for interface, addresses in report["interfaces"].items():
+                for text in addresses[family]:
+                    network = netaddr.IPNetwork(text)
+                    if explicit:
+                        fits = str(network.ip) in explicit
+                    elif networks:
+                        fits = any(network.ip in n for n in networks)
+                    else:
+                        fits = not any(network.ip in n for n in excluded)
+                    if fits:
+                        candidates.append(
+                            {"address": str(network.ip), "network": str(network.cidr), "interface": interface}
+                        )
+            if len(candidates) > 1:
+                listed = ", ".join(f"{c['address']} on {c['interface']}" for c in candidates)
+                self.problems.append(
+                    f"{report['name']}: which {purpose} address? Candidates: {listed}."
+                    f" Set {variable}, or {hint} for this host"
+                )
+            elif candidates:
+                chosen[family] = candidates[0]
+        if explicit and len(chosen) < len({netaddr.IPAddress(a).version for a in explicit}):
+            self.problems.append(f"{report['name']}: {hint}: {', '.join(sorted(explicit))} is not on this host")
+        if not chosen and len(self.problems) == problems_before:
+            where = ", ".join(map(str, networks)) or "any interface"
+            self.problems.append(f"{report['name']}: has no {purpose} address in {where}: check {variable} or set {hint}")
+        return chosen or None
+
+    def _families(self, underlay: Mapping[str, Entry | None], balancers: Mapping[str, Entry | None]) -> list[str]:
+        """The families in which a packet can go all the way: balancer's public side, its backend, and every node."""
+        sides = {f"node {n}": u["backend"] for n, u in underlay.items() if u}
+        for name, side in balancers.items():
+            if side:
+                sides[f"balancer {name} (public)"] = side["public"]
+                sides[f"balancer {name} (backend)"] = side["backend"]
+        families = []
+        for family, version in FAMILIES.items():
+            lacking = [where for where, addresses in sides.items() if family not in addresses]
+            if not lacking:
+                families.append(family)
+            elif len(lacking) < len(sides):
+                self.warnings.append(f"IPv{version} is not served: no address at {', '.join(lacking)}")
+        if not families:
+            self.problems.append("no address family is common to the balancer's two sides and to every node")
+        return families
+
+    def _check_overlaps(self, underlay: Mapping[str, Entry | None], balancers: Mapping[str, Entry | None]) -> None:
+        named = [(f"vpn_client_networks {n}", netaddr.IPNetwork(n)) for n in self.settings["client_networks"]]
+        named += [(f"vpn_mesh_networks {n}", netaddr.IPNetwork(n)) for n in self.settings["mesh_networks"]]
+        ours = len(named)
+        attached: dict[str, str] = {}
+        for name, sides in (*underlay.items(), *balancers.items()):
+            for side in (sides or {}).values():
+                for address in side.values():
+                    attached.setdefault(address["network"], f"{address['network']} ({name}, {address['interface']})")
+        named += [(text, netaddr.IPNetwork(network)) for network, text in sorted(attached.items())]
+        for index, (text, network) in enumerate(named[:ours]):
+            for other_text, other in named[index + 1 :]:
+                if network.version == other.version and (network in other or other in network):
+                    self.problems.append(f"networks overlap: {text} and {other_text}")
+
+    # -- the ledger -----------------------------------------------------------------------------------------------------
+
+    def _entries(
+        self,
+        clients: Mapping[str, Entry],
+        underlay: Mapping[str, Entry | None],
+        balancers: Mapping[str, Entry | None],
+    ) -> dict[Key, Entry]:
+        """The ledger's entries after this run: addresses for all who may have one, and what was learned of them."""
+        inner: dict[str, Key] = {}
+        inner.update({f"client {n}": ("client", n) for n, c in clients.items() if c["public_key"]})
+        inner.update({f"node {n}": ("node", n) for n, sides in underlay.items() if sides})
+        inner.update({f"probe {n}": ("probe", n) for n, sides in balancers.items() if sides})
+        mesh = {
+            f"mesh {n}": ("mesh", n) for n, sides in (*underlay.items(), *balancers.items()) if sides
+        }
+        explicit = {f"client {n}": c["explicit"] for n, c in clients.items() if c["public_key"] and c["explicit"]}
+        entries = self._allocate(inner, self.settings["client_networks"], explicit, ("client", "node", "probe"))
+        entries.update(self._allocate(mesh, self.settings["mesh_networks"], {}, ("mesh",)))
+        for (kind, name), entry in entries.items():
+            if entry.get("released"):
+                continue
+            if kind == "client":
+                entry["public_key"] = clients[name]["public_key"]
+            elif kind in ("mesh", "probe"):
+                key = self.reports.get(name, {}).get("keys", {}).get(kind) or entry.get("public_key")
+                entry.pop("public_key", None)
+                if key:
+                    entry["public_key"] = key
+            if kind == "node":
+                entry["underlay"] = underlay[name]
+            elif kind == "probe":
+                entry["underlay"] = balancers[name]
+        self._number_nodes(entries)
+        self._check_keys(entries)
+        return entries
+
+    def _allocate(
+        self, names: Mapping[str, Key], networks: Sequence[str], explicit: Mapping[str, list[str]], kinds: Sequence[str]
+    ) -> dict[Key, Entry]:
+        held = {f"{kind} {name}": entry for (kind, name), entry in self.known.items() if kind in kinds}
+        try:
+            allocated = allocate(
+                sorted(names),
+                [str(n) for n in networks],
+                ledger=held,
+                reserved=[str(r) for r in self.settings["reserved_addresses"]],
+                explicit=explicit,
+                now=self.now,
+                quarantine_days=int(self.settings["quarantine_days"]),
+            )
+        except AllocationError as error:
+            self.problems.append(str(error))
+            return {}
+        entries: dict[Key, Entry] = {}
+        for label, entry in allocated.items():
+            kind, name = label.split(" ", 1)
+            entries[(kind, name)] = {**entry, "kind": kind, "name": name}
+        return entries
+
+    def _number_nodes(self, entries: Mapping[Key, Entry]) -> None:
+        """A node's number is its firewall mark on the balancers and names its probe interface: given once, kept."""
+        taken = {e["id"] for (kind, _name), e in entries.items() if kind == "node" and "id" in e}
+        free = (number for number in range(1, 1 << 16) if number not in taken)
+        for kind, name in sorted(entries):
+            if kind == "node" and "id" not in entries[(kind, name)]:
+                entries[(kind, name)]["id"] = next(free)
+
+    def _check_keys(self, entries: Mapping[Key, Entry]) -> None:
+        holders: dict[str, str] = {}
+        for (kind, name), entry in sorted(entries.items()):
+            key = entry.get("public_key")
+            if not key or entry.get("released"):
+                continue
+            if key in holders:
+                self.problems.append(f"{kind} {name} and {holders[key]} have the same public key {key}")
+            holders[key] = f"{kind} {name}"
+
+    # -- the result -----------------------------------------------------------------------------------------------------
+
+    def _describe(
+        self,
+        clients: Mapping[str, Entry],
+        underlay: Mapping[str, Entry | None],
+        balancers: Mapping[str, Entry | None],
+        entries: Mapping[Key, Entry],
+    ) -> dict[str, Any]:
+        families = self._families(underlay, balancers)
+        self._stop_on_problems()
+
+        def member(kind: str, name: str) -> Entry:
+            entry, mesh = entries[(kind, name)], entries[("mesh", name)]
+            return {
+                "addresses": entry["addresses"],
+                "mesh_addresses": mesh["addresses"],
+                "mesh_public_key": mesh.get("public_key"),
+                **entry["underlay"],
+            }
+
+        lbs = {
+            n: {
+                **member("probe", n),
+                "probe_public_key": entries[("probe", n)].get("public_key"),
+                "steered": [_steered(family, sides) for family in families],
+            }
+            for n, sides in balancers.items()
+            if sides
+        }
+        gateway = next(iter(lbs.values()), None)
+        nodes = {
+            n: {
+                **member("node", n),
+                "id": entries[("node", n)]["id"],
+                "return_routes": [_return_route(f, sides["backend"], gateway["backend"]) for f in families]
+                if gateway
+                else [],
+            }
+            for n, sides in underlay.items()
+            if sides
+        }
+        return {
+            "families": families,
+            "nodes": nodes,
+            "balancers": lbs,
+            "clients": {
+                n: {"addresses": entries[("client", n)]["addresses"], "public_key": c["public_key"]}
+                for n, c in sorted(clients.items())
+                if c["public_key"]
+            },
+            "pending": sorted(
+                [n for n, c in clients.items() if not c["public_key"]]
+                + [n for n, sides in (*underlay.items(), *balancers.items()) if not sides]
+            ),
+            "ledger": [entries[key] for key in sorted(entries)],
+            "warnings": self.warnings,
+        }
+
+
+def _steered(family: str, sides: Mapping[str, Any]) -> Entry:
+    """What the steering table of a balancer has to know of one family."""
+    return {
+        "family": family,
+        "public_address": sides["public"][family]["address"],
+        "public_interface": sides["public"][family]["interface"],
+        "backend_interface": sides["backend"][family]["interface"],
+    }
+
+
+def _return_route(family: str, backend: Mapping[str, Any], gateway: Mapping[str, Any]) -> Entry:
+    """How a node's encrypted packets get back to clients: through the balancer; the backend network stays on-link."""
+    return {
+        "family": FAMILIES[family],
+        "device": backend[family]["interface"],
+        "network": backend[family]["network"],
+        "via": gateway[family]["address"],
+    }
+
+
+def _shorten(names: Sequence[str], most: int = 20) -> str:
+    text = ", ".join(names[:most])
+    return text if len(names) <= most else f"{text} and {len(names) - most} more"
