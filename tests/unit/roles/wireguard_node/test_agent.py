@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: Wirefleet contributors
+"""The agent on a real node: WireGuard, routes and rules in namespaces of its own."""
+
+from __future__ import annotations
+
+import ctypes
+import http.client
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import wirefleet
+import wirefleet_node
+from wirefleet_node.agent import Evaluation
+from wirefleet_node.health import Observation, Verdict
+
+CLONE_NEWNET = 0x40000000  # linux/sched.h
+PYTHONPATH = os.pathsep.join(str(Path(package.__path__[0]).parent) for package in (wirefleet, wirefleet_node))
+
+RULESET = """
+table inet wirefleet_node {
+  chain forward {
+    type filter hook forward priority filter
+    iifname "backend" oifname "backend" drop
+  }
+}
+"""
+
+SETUP = """
+mount -t sysfs sysfs /sys
+mount -t tmpfs tmpfs /run
+mkdir /run/wireguard
+ip link set lo up
+ip link add backend type veth peer name far
+ip link set far up
+ip link set backend up
+ip address add 10.9.0.11/24 dev backend
+ip address add fd00:9::11/64 dev backend nodad
+sysctl -q -w net.ipv4.ip_forward=1 net.ipv4.conf.backend.rp_filter=0
+echo ready
+exec wireguard-go -f wg0
+"""
+
+
+class Node:
+    """A node in namespaces of its own; its WireGuard process keeps them alive."""
+
+    def __init__(self, config: Path) -> None:
+        self.config = config
+        self._main = subprocess.Popen(
+            ["unshare", "--net", "--mount", "sh", "-e", "-c", SETUP], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+        assert self._main.stdout is not None
+        assert self._main.stdout.readline() == b"ready\n"
+        self._inside = ThreadPoolExecutor(1, initializer=self._enter)
+        self.agent: subprocess.Popen[bytes] | None = None
+        eventually(lambda: self.run("ip", "link", "set", "wg0", "up").returncode == 0)
+        eventually(lambda: self.run("wg", "set", "wg0", "listen-port", "51820").returncode == 0)
+
+    def _enter(self) -> None:
+        """Take one thread of the test, and nothing else, into the node's network."""
+        with open(f"/proc/{self._main.pid}/ns/net") as namespace:
+            assert ctypes.CDLL(None).setns(namespace.fileno(), CLONE_NEWNET) == 0
+
+    def _command(self, *argv: str) -> list[str]:
+        return ["nsenter", f"--target={self._main.pid}", "--net", "--mount", *argv]
+
+    def run(self, *argv: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(self._command(*argv), capture_output=True, text=True, timeout=20)
+
+    def _cli(self, *argv: str) -> list[str]:
+        python = ["env", f"PYTHONPATH={PYTHONPATH}", sys.executable, "-m", "wirefleet_node"]
+        return [*python, "--config", str(self.config), *argv]
+
+    def cli(self, *argv: str) -> subprocess.CompletedProcess[str]:
+        return self.run(*self._cli(*argv))
+
+    def start_agent(self) -> None:
+        self.agent = subprocess.Popen(self._command(*self._cli("run")), stderr=subprocess.DEVNULL)
+        eventually(lambda: self.get("/healthz")[0] != 0)
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Return status and body, status 0 when nobody answers."""
+
+        def request() -> tuple[int, str]:
+            connection = http.client.HTTPConnection("127.0.0.1", 8051, timeout=3)
+            try:
+                connection.request("GET", path)
+                response = connection.getresponse()
+                assert response.headers["Server"] == f"wirefleet-node/{wirefleet.__version__}"
+                return response.status, response.read().decode()
+            except OSError:
+                return 0, ""
+            finally:
+                connection.close()
+
+        return self._inside.submit(request).result()
+
+    def reasons(self) -> list[str]:
+        reasons: list[str] = json.loads(self.get("/healthz")[1])["reasons"]
+        return reasons
+
+    def routes(self) -> list[str]:
+        return [
+            line.strip()
+            for family in ("-4", "-6")
+            for line in self.run("ip", family, "route", "show", "table", "51820").stdout.splitlines()
+        ]
+
+    def stop(self) -> None:
+        self._inside.shutdown()
+        for process in (self.agent, self._main):
+            if process is not None:
+                process.kill()
+                process.wait()
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 5) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"not within {seconds} s"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def node(document: dict[str, Any], tmp_path: Path) -> Iterator[Node]:
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    document["sysctls"]["net/ipv4/conf/backend/rp_filter"] = "0"
+    document["checks"] = [
+        {"name": "flag", "command": ["sh", "-c", f"! cat {tmp_path}/sick >&2"], "timeout": 2, "interval": 0.2}
+    ]
+    (tmp_path / "node.nft").write_text(RULESET)
+    (tmp_path / "node.json").write_text(json.dumps(document))
+    node = Node(tmp_path / "node.json")
+    try:
+        yield node
+    finally:
+        node.stop()
+
+
+@pytest.fixture
+def running(node: Node) -> Node:
+    node.start_agent()
+    assert node.get("/healthz") == (200, json.dumps(HEALTHY) + "\n")
+    return node
+
+
+HEALTHY: dict[str, Any] = {"version": wirefleet.__version__, "node": "n1", "state": "ok", "reasons": [], "drain": None}
+
+
+@pytest.mark.root
+def test_the_table_comes_back_after_a_flush(running: Node) -> None:
+    before = running.run("nft", "list", "ruleset").stdout
+    assert 'oifname "backend" drop' in before
+    running.run("nft", "flush", "ruleset")
+    eventually(lambda: running.run("nft", "list", "ruleset").stdout == before, seconds=2)
+    eventually(lambda: 'repairs_total{cluster="default",node="n1",what="table"} 2' in running.get("/metrics")[1])
+    assert running.get("/healthz")[0] == 200
+
+
+@pytest.mark.root
+def test_rules_and_routes_come_back_after_a_link_flap(running: Node) -> None:
+    before = running.routes()
+    assert len(before) == 4
+    running.run("ip", "rule", "del", "priority", "5182")
+    running.run("ip", "link", "set", "backend", "down")
+    eventually(lambda: running.get("/healthz")[0] == 503)
+    assert any("10.9.0.10" in reason for reason in running.reasons())
+    running.run("ip", "link", "set", "backend", "up")
+    eventually(lambda: sorted(running.routes()) == sorted(before), seconds=2)
+    assert "fwmark 0xca6c lookup 51820" in running.run("ip", "rule").stdout
+    eventually(lambda: running.get("/healthz")[0] == 200)
+
+
+@pytest.mark.root
+def test_drain_and_undrain(running: Node) -> None:
+    assert running.cli("drain", "--reason", "new kernel").returncode == 0
+    eventually(lambda: running.get("/healthz")[0] == 404, seconds=2)
+    document = json.loads(running.get("/healthz")[1])
+    assert (document["state"], document["drain"]["reason"]) == ("drained", "new kernel")
+    assert running.cli("status").returncode == 1
+    assert running.cli("undrain").returncode == 0
+    eventually(lambda: running.get("/healthz")[0] == 200, seconds=2)
+    status = running.cli("status")
+    assert (status.returncode, json.loads(status.stdout)) == (0, HEALTHY)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        ("ip link del wg0", "interface wg0: missing"),
+        ("ip link set wg0 down", "interface wg0: down"),
+        ("wg set wg0 listen-port 40000", "interface wg0: listens on port 40000, wanted 51820"),
+        ("sysctl -q -w net.ipv4.ip_forward=0", "sysctl net/ipv4/ip_forward: is 0, wanted 1"),
+    ],
+)
+def test_a_fault_is_told_within_two_seconds(running: Node, command: str, reason: str) -> None:
+    running.run(*command.split())
+    eventually(lambda: running.get("/healthz")[0] == 503, seconds=2)
+    assert running.reasons() == [reason]
+    assert 'wirefleet_node_healthy{cluster="default",node="n1"} 0' in running.get("/metrics")[1]
+
+
+@pytest.mark.root
+def test_an_operators_check_decides_too(running: Node, tmp_path: Path) -> None:
+    (tmp_path / "sick").write_text("no name server\n")
+    eventually(lambda: running.get("/healthz")[0] == 503)
+    assert running.reasons() == ["check flag: exit 1: no name server"]
+    (tmp_path / "sick").unlink()
+    eventually(lambda: running.get("/healthz")[0] == 200)
+
+
+@pytest.mark.root
+def test_metrics_count_peers_and_show_no_key(running: Node) -> None:
+    key = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg="  # the public key of wg(8)'s examples
+    running.run("wg", "set", "wg0", "peer", key)
+    eventually(lambda: 'wirefleet_node_peers{cluster="default",node="n1"} 1' in running.get("/metrics")[1])
+    assert key not in running.get("/metrics")[1]
+
+
+@pytest.mark.root
+def test_a_busy_ruleset_does_not_keep_the_agent_busy(running: Node) -> None:
+    assert running.agent is not None
+    ticks = Path(f"/proc/{running.agent.pid}/stat")
+    before = ticks.read_text().split()
+    end = time.monotonic() + 2
+    while time.monotonic() < end:
+        running.run("nft", "add", "table", "inet", "noise")
+        running.run("nft", "delete", "table", "inet", "noise")
+    after = ticks.read_text().split()
+    own_and_children = sum(int(b) - int(a) for a, b in zip(before[13:17], after[13:17]))
+    assert own_and_children / os.sysconf("SC_CLK_TCK") < 0.4
+
+
+@pytest.mark.root
+def test_prepare_sets_everything_up_or_says_what_not(node: Node) -> None:
+    assert node.cli("prepare").returncode == 0
+    assert len(node.routes()) == 4
+    assert "wirefleet_node" in node.run("nft", "list", "tables").stdout
+    node.run("ip", "link", "del", "backend")
+    result = node.cli("prepare")
+    assert result.returncode == 1
+    assert "10.9.0.10" in result.stderr
+
+
+@pytest.mark.root
+def test_status_without_an_agent_looks_itself_and_changes_nothing(node: Node) -> None:
+    result = node.cli("status")
+    assert result.returncode == 1
+    document = json.loads(result.stdout)
+    assert document["state"] == "failed"
+    assert document["reasons"][0] == "the agent does not answer"
+    assert "nftables table inet wirefleet_node: missing" in document["reasons"]
+    assert node.routes() == []
+
+
+def test_a_verdict_ages() -> None:
+    verdict = Verdict("ok", ())
+    evaluation = Evaluation(100.0, Observation("up", 51820, {}), verdict)
+    assert evaluation.verdict_at(104.9) == verdict
+    assert evaluation.verdict_at(107.0) == Verdict("failed", ("the agent's last look was 7 s ago",))

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: Wirefleet contributors
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+from wirefleet.command import CommandError
+from wirefleet.prometheus import render
+from wirefleet_node import metrics
+from wirefleet_node.health import CheckResult, Drain, Observation, Verdict
+from wirefleet_node.metrics import Peer, PeerCache, page, parse_peers
+from wirefleet_node.settings import Config
+
+Configure = Callable[..., Config]
+
+OK = Verdict("ok", ())
+NOW = 1_000_000.0
+SEEN = Observation("up", 51820, {}, checks={"dns": CheckResult(True), "ntp": CheckResult(False)})
+PEERS = {"one=": Peer(int(NOW) - 10, 1, 2), "two=": Peer(int(NOW) - 180, 10, 20), "never=": Peer(0, 100, 200)}
+REPAIRS = {"rule": 0, "route": 3}
+
+
+def lines(config: Config, verdict: Verdict = OK, peers: dict[str, Peer] | None = PEERS) -> list[str]:
+    return render(page(config, SEEN, verdict, REPAIRS, peers, NOW)).splitlines()
+
+
+def test_peers_are_joined_by_key() -> None:
+    handshakes = "one=\t999990\ncame=\t0\n"
+    transfers = "one=\t1\t2\nwent=\t5\t6\n"
+    assert parse_peers(handshakes, transfers) == {"one=": Peer(999990, 1, 2)}
+
+
+def test_page(configure: Configure) -> None:
+    labels = 'cluster="default",node="n1"'
+    present = lines(configure())
+    for line in [
+        f"wirefleet_node_up{{{labels}}} 1",
+        f"wirefleet_node_healthy{{{labels}}} 1",
+        f'wirefleet_node_info{{{labels},version="0.1.0"}} 1',
+        f"wirefleet_node_peers{{{labels}}} 3",
+        f"wirefleet_node_peers_recent{{{labels}}} 1",
+        f"wirefleet_node_receive_bytes_total{{{labels}}} 111",
+        f"wirefleet_node_transmit_bytes_total{{{labels}}} 222",
+        f'wirefleet_node_repairs_total{{{labels},what="route"}} 3',
+        f'wirefleet_node_check_success{{{labels},name="dns"}} 1',
+        f'wirefleet_node_check_success{{{labels},name="ntp"}} 0',
+        "# TYPE wirefleet_node_receive_bytes_total counter",
+    ]:
+        assert line in present
+    assert not any("public_key" in line for line in present)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "healthy", "accepting", "draining"),
+    [
+        (OK, 1, 1, 0),
+        (Verdict("drained", ("…",), Drain("a", "b")), 1, 0, 1),
+        (Verdict("failed", ("…",)), 0, 0, 0),
+        (Verdict("failed", ("…",), Drain("a", "b")), 0, 0, 1),
+    ],
+)
+def test_state(configure: Configure, verdict: Verdict, healthy: int, accepting: int, draining: int) -> None:
+    present = lines(configure(), verdict)
+    for name, value in {"healthy": healthy, "accepting": accepting, "draining": draining}.items():
+        assert f'wirefleet_node_{name}{{cluster="default",node="n1"}} {value}' in present
+
+
+def test_peer_series_only_when_asked_for(configure: Configure) -> None:
+    present = lines(configure(per_peer_metrics=True))
+    labels = 'cluster="default",node="n1",public_key="one="'
+    assert f"wirefleet_node_peer_latest_handshake_seconds{{{labels}}} 999990" in present
+    assert f"wirefleet_node_peer_receive_bytes_total{{{labels}}} 1" in present
+    assert f"wirefleet_node_peer_transmit_bytes_total{{{labels}}} 2" in present
+
+
+def test_without_an_answer_peers_are_unknown_not_zero(configure: Configure) -> None:
+    assert not any("wirefleet_node_peers" in line or "bytes" in line for line in lines(configure(), peers=None))
+
+
+def test_ten_thousand_peers_are_cheap(configure: Configure) -> None:
+    handshakes = "".join(f"{i:043}=\t{i}\n" for i in range(10_000))
+    transfers = "".join(f"{i:043}=\t{i}\t{i}\n" for i in range(10_000))
+    started = time.process_time()
+    lines(configure(), peers=parse_peers(handshakes, transfers))
+    assert time.process_time() - started < 0.5
+
+
+def test_wireguard_is_asked_once_however_many_scrape(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def read(interface: str) -> dict[str, Peer]:
+        asked.append(interface)
+        time.sleep(0.05)
+        return PEERS
+
+    monkeypatch.setattr(metrics, "read_peers", read)
+    cache = PeerCache("wg0")
+    threads = [threading.Thread(target=cache.get) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert asked == ["wg0"]
+    monkeypatch.setattr(metrics, "CACHE_TIME", 0)
+    assert cache.get() == PEERS
+    assert asked == ["wg0", "wg0"]
+
+
+def test_a_failed_read_is_not_cached(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_interface: str) -> dict[str, Peer]:
+        raise CommandError(["wg"], 1)
+
+    monkeypatch.setattr(metrics, "read_peers", fail)
+    cache = PeerCache("wg0")
+    with pytest.raises(CommandError):
+        cache.get()
+    monkeypatch.setattr(metrics, "read_peers", lambda _interface: PEERS)
+    assert cache.get() == PEERS

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: Wirefleet contributors
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from wirefleet.config import ConfigError
+from wirefleet.iproute import Route, Rule
+from wirefleet_node.settings import Config
+
+Configure = Callable[..., Config]
+
+
+def test_gateway_becomes_rules_and_routes(configure: Configure) -> None:
+    config = configure()
+    assert config.rules == (Rule(4, 5182, 51820, table=51820), Rule(6, 5182, 51820, table=51820))
+    assert config.routes == (
+        Route(4, 51820, "10.9.0.0/24", "backend"),
+        Route(4, 51820, "default", "backend", "10.9.0.10"),
+        Route(6, 51820, "fd00:9::/64", "backend"),
+        Route(6, 51820, "default", "backend", "fd00:9::10"),
+    )
+
+
+def test_no_gateway_no_routing(configure: Configure) -> None:
+    config = configure(gateway=None)
+    assert (config.rules, config.routes) == ((), ())
+
+
+def gateway(**changes: Any) -> dict[str, Any]:
+    route = {"family": 4, "device": "backend", "network": "10.9.0.0/24", "via": "10.9.0.10", **changes}
+    return {"mark": 1, "table": 1, "priority": 1, "routes": [route]}
+
+
+def check(**changes: Any) -> dict[str, Any]:
+    return {"name": "dns", "command": ["true"], "timeout": 1, "interval": 1, **changes}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"version": 2}, "version: this agent reads version 1, got 2"),
+        ({"port": 0}, "port: 0 is no port"),
+        ({"listen": []}, "listen: expected at least one address"),
+        ({"listen": [["n1.example.com", 80]]}, r"listen\[0\]: 'n1.example.com' does not appear"),
+        ({"listen": [["::1", 65536]]}, r"listen\[0\]: 65536 is no port"),
+        ({"sysctls": {"kernel/hostname": "x"}}, "sysctls.kernel/hostname: expected a path below net/"),
+        ({"sysctls": {"net/../kernel/x": "x"}}, "expected a path below net/"),
+        ({"checks": [check(), check()]}, r"checks\[1\].name: dns is there twice"),
+        ({"checks": [check(command=[])]}, r"checks\[0\].command: is empty"),
+        ({"checks": [check(timeout=0)]}, r"checks\[0\]: timeout and interval must exceed 0"),
+        ({"gateway": gateway(family=5)}, r"gateway.routes\[0\].family: expected 4 or 6"),
+        ({"gateway": gateway(network="10.9.0.1/24")}, r"gateway.routes\[0\].network: .* host bits"),
+        ({"gateway": gateway(via="gw")}, r"gateway.routes\[0\].via: 'gw'"),
+        ({"gateway": gateway(via="fd00::1")}, r"gateway.routes\[0\]: network and via must be of family 4"),
+        (
+            {"gateway": {**gateway(), "routes": gateway()["routes"] * 2}},
+            r"gateway.routes\[1\].family: 4 is there twice",
+        ),
+    ],
+)
+def test_error_names_file_and_key(configure: Configure, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=f"node.json: .*{message}"):
+        configure(**changes)
