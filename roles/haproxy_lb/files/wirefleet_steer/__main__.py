@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: Wirefleet contributors
+"""Command line: ``python3 -m wirefleet_steer --config FILE COMMAND``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+
+from wirefleet.command import CommandError
+from wirefleet.config import ConfigError
+
+from . import status
+from .config import Config, Node, load
+from .daemon import Steer, prepare
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(argv)
+    try:
+        if options.command == "check-config":
+            load(options.file)
+            return 0
+        run: Callable[[Config, argparse.Namespace], int] = options.run
+        return run(load(options.config), options)
+    except (ConfigError, CommandError, OSError) as error:
+        print(f"wirefleet-steer: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="wirefleet-steer", description="Steering of a wirefleet balancer.")
+    parser.add_argument("--config", metavar="FILE", default="/etc/wirefleet/default/steer.json")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name: str, run: Callable[[Config, argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(run=run)
+        return command
+
+    add("run", _run, "run the daemon (systemd does this)")
+    add("prepare", _prepare, "put the guard and the table in place, before forwarding is turned on")
+    table = add("status", _status, "show every node; exit 0 when one takes clients, 1 when none does")
+    table.add_argument("--json", action="store_true", help="the same for programs")
+    add("explain", _explain, "say why a node is in its state, and what can be done").add_argument("node")
+    wait = add("wait", _wait, "wait until a node is up or drained; exit 1 when it takes too long")
+    wait.add_argument("node")
+    wait.add_argument("goal", choices=("up", "drained"))
+    wait.add_argument("--timeout", type=float, default=30.0, metavar="SECONDS")
+    check = commands.add_parser("check-config", help="exit 0 when FILE is a valid configuration")
+    check.add_argument("file", metavar="FILE")
+    return parser
+
+
+def _run(config: Config, _options: argparse.Namespace) -> int:
+    Steer(config).run()
+
+
+def _prepare(config: Config, _options: argparse.Namespace) -> int:
+    prepare(config)
+    return 0
+
+
+def _status(config: Config, options: argparse.Namespace) -> int:
+    snapshot = status.take(config)
+    rows = [asdict(row) for row in status.rows(config, snapshot, status.count_sessions(config, snapshot))]
+    if options.json:
+        print(json.dumps(rows, indent=2))
+    else:
+        print(_table(rows))
+    return 0 if any(status.takes_clients(snapshot, node) for node in config.nodes.values()) else 1
+
+
+def _explain(config: Config, options: argparse.Namespace) -> int:
+    for line in status.explain(config, status.take(config), _node(config, options.node), time.time()):
+        print(line)
+    return 0
+
+
+def _wait(config: Config, options: argparse.Namespace) -> int:
+    node = _node(config, options.node)
+    if status.wait(config, node, options.goal, options.timeout):
+        return 0
+    print(f"wirefleet-steer: {node.name} is not {options.goal} after {options.timeout:g} s:", file=sys.stderr)
+    for line in status.explain(config, status.take(config), node, time.time()):
+        print(line, file=sys.stderr)
+    return 1
+
+
+def _node(config: Config, name: str) -> Node:
+    if name not in config.nodes:
+        raise ConfigError(f"{name}: no such node; there are {', '.join(config.nodes)}")
+    return config.nodes[name]
+
+
+def _table(rows: Sequence[dict[str, object]]) -> str:
+    """Align columns by their longest entry."""
+    header = list(rows[0]) if rows else ["node"]
+    lines = [[name.upper() for name in header]]
+    lines += [["-" if row[name] is None else str(row[name]) for name in header] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

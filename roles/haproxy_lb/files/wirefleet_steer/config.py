@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: Wirefleet contributors
+"""The daemon's configuration, written by Ansible."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from wirefleet import config as document
+from wirefleet.config import ConfigError, MapOf, Optional, Shape
+from wirefleet.iproute import Rule
+
+VERSION = 1
+FAMILIES = {"ip": 4, "ip6": 6}  # nftables' name of an address family -> its version number
+
+SHAPE: dict[str, Shape] = {
+    "version": int,
+    "cluster": str,
+    "haproxy_socket": str,
+    "backend": str,
+    "table": str,
+    "ruleset": str,
+    "poll_interval": float,
+    "families": [str],
+    "port": int,
+    "guard": {"priority": int, "mask": str, "interfaces": [str]},
+    "nodes": MapOf(
+        {
+            "mark": int,
+            "addresses": MapOf(str),
+            "probe_interface": Optional(str),
+            "probe_peer": Optional({"public_key": str}),
+        }
+    ),
+    "collapse_window": float,
+    "listen": [(str, int)],
+}
+
+
+@dataclass(frozen=True)
+class Node:
+    """``mark`` is the one on packets, with the guard's bit in it; ``addresses`` are keyed by nftables family."""
+
+    name: str
+    mark: int
+    addresses: Mapping[str, str]
+    probe_interface: str | None = None
+    probe_key: str | None = None
+
+
+@dataclass(frozen=True)
+class Config:
+    """Times are in seconds."""
+
+    cluster: str
+    haproxy_socket: str
+    backend: str
+    table: str
+    ruleset: str
+    poll_interval: float
+    families: tuple[str, ...]
+    guard: tuple[Rule, ...]
+    nodes: Mapping[str, Node]
+    collapse_window: float
+    listen: tuple[tuple[str, int], ...]
+
+
+def load(path: str | os.PathLike[str]) -> Config:
+    """Raise a ConfigError that names the file and the key."""
+    read = document.load(path, SHAPE)
+    try:
+        return _config(read)
+    except ConfigError as error:
+        raise ConfigError(f"{os.fspath(path)}: {error}") from None
+
+
+def _config(read: dict) -> Config:
+    if read["version"] != VERSION:
+        raise ConfigError(f"version: this daemon reads {VERSION}, not {read['version']}")
+    for key in ("poll_interval", "collapse_window"):
+        if read[key] <= 0:
+            raise ConfigError(f"{key}: must be more than 0 seconds")
+    for family in read["families"]:
+        if family not in FAMILIES:
+            raise ConfigError(f"families: {family!r} is none of {', '.join(FAMILIES)}")
+    mask = _mask(read["guard"]["mask"])
+    return Config(
+        cluster=read["cluster"],
+        haproxy_socket=read["haproxy_socket"],
+        backend=read["backend"],
+        table=read["table"],
+        ruleset=read["ruleset"],
+        poll_interval=read["poll_interval"],
+        families=tuple(read["families"]),
+        guard=tuple(
+            Rule(FAMILIES[family], read["guard"]["priority"], mark=0, mask=mask, iif=interface, udp_sport=read["port"])
+            for family in read["families"]
+            for interface in read["guard"]["interfaces"]
+        ),
+        nodes=_nodes(read["nodes"], mask),
+        collapse_window=read["collapse_window"],
+        listen=tuple(read["listen"]),
+    )
+
+
+def _mask(text: str) -> int:
+    """One bit, so that a mark either has it or not."""
+    try:
+        mask = int(text, 0)
+    except ValueError:
+        raise ConfigError(f"guard.mask: {text!r} is not a number") from None
+    if not 0 < mask <= 0xFFFFFFFF or mask & (mask - 1):
+        raise ConfigError(f"guard.mask: {text} is not a single bit of 32")
+    return mask
+
+
+def _nodes(read: dict, mask: int) -> dict[str, Node]:
+    nodes: dict[str, Node] = {}
+    owners: dict[object, str] = {}  # a mark or an address -> the node that has it
+    for name, node in read.items():
+        if not 0 < node["mark"] <= 0xFFFF or node["mark"] & mask:
+            raise ConfigError(f"nodes.{name}.mark: {node['mark']} is not in 1..65535, or has the guard's bit")
+        addresses = {
+            family: _address(f"nodes.{name}.addresses", family, text) for family, text in node["addresses"].items()
+        }
+        for value in (node["mark"], *addresses.values()):
+            if value in owners:
+                raise ConfigError(f"nodes.{name}: {value} belongs to {owners[value]} already")
+            owners[value] = name
+        peer = node["probe_peer"]
+        nodes[name] = Node(
+            name, node["mark"] | mask, addresses, node["probe_interface"], peer["public_key"] if peer else None
+        )
+    return nodes
+
+
+def _address(key: str, family: str, text: str) -> str:
+    """Return the address in nftables' spelling."""
+    if family not in FAMILIES:
+        raise ConfigError(f"{key}.{family}: none of {', '.join(FAMILIES)}")
+    try:
+        address = ip_address(text)
+    except ValueError:
+        raise ConfigError(f"{key}.{family}: {text!r} is not an address") from None
+    if address.version != FAMILIES[family]:
+        raise ConfigError(f"{key}.{family}: {text} is an address of the other family")
+    return str(address)

@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: Wirefleet contributors
+"""The daemon's loop: ask HAProxy, decide, make the kernel follow; put back what others take away."""
+
+from __future__ import annotations
+
+import select
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import NoReturn
+
+from wirefleet import __version__, prometheus
+from wirefleet.command import CommandError
+from wirefleet.httpd import Response, Server
+from wirefleet.iproute import ensure_rules
+from wirefleet.log import event
+from wirefleet.nft import RulesetWatch, apply
+from wirefleet.sdnotify import notify
+
+from . import haproxy, kernel, metrics, probe
+from .config import Config
+from .decide import NodeState, Standing, State, changes, decide
+from .elements import EMPTY, Elements, script, standing, wanted
+from .haproxy import HAProxyError, Report
+
+INSPECTION = 0.2  # seconds between two looks at the ruleset, however often it changes
+GUARD_INTERVAL = 5.0  # seconds; routing rules give no notice
+STALE_AFTER = 5.0  # seconds without a round, after which the loop counts as dead
+
+# What a round consists of, besides the probes.
+HAPROXY, TABLE, GUARD = "haproxy", "table", "guard"
+
+
+def prepare(config: Config) -> None:
+    """Put the guard in place, then the table: from the first moment on, nothing is forwarded un-steered."""
+    for rule in ensure_rules(config.guard):
+        event("guard_added", rule=rule)
+    if kernel.load_table(config):
+        event("table_replaced", table=config.table, reason="a set or map is defined otherwise", sessions="lost")
+
+
+class Steer:
+    """What the daemon knows.
+
+    ``elements`` is what the table held when we last looked or wrote, by family; ``totals`` counts events (restores,
+    guard_repairs, holds), ``transitions`` the changes of each node's standing.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.reports: Mapping[str, Report] = {}
+        self.state = State({})
+        self.elements: dict[str, Elements] = {}
+        self.totals: Counter[str] = Counter()
+        self.transitions: Counter[str] = Counter()
+        self.troubles: dict[str, str] = {}  # what failed in the last attempt -> how
+        self.round_at = float("-inf")
+        self._stale = True  # the table may hold something else than self.elements
+        self._written: State | None = None  # the state that self.elements were made for
+        self._guard_due = self._probes_due = float("-inf")
+        self._census = metrics.CensusCache()
+
+    def start(self) -> None:
+        """Take over from the kernel: a daemon that starts again changes nothing until HAProxy says so."""
+        self._look()
+        self.state = State({name: NodeState(self._kernel_standing(name)) for name in self.config.nodes})
+
+    def round(self) -> None:
+        """One turn of the loop."""
+        now = time.monotonic()
+        self._attempt(HAPROXY, self._follow_haproxy)
+        self._attempt(TABLE, self._keep_table)
+        if now >= self._guard_due:
+            self._guard_due = now + GUARD_INTERVAL
+            self._attempt(GUARD, self._keep_guard)
+        if now >= self._probes_due:
+            self._probes_due = now + probe.INTERVAL
+            for name in self.config.nodes:
+                self._attempt(f"probe {name}", partial(self._renew_probe, name))
+        self.round_at = now
+
+    def inspect(self) -> None:
+        """Somebody (we, perhaps) has changed the ruleset: see whether our table is still what we made it."""
+        self._stale = True
+        self._attempt(TABLE, self._keep_table)
+
+    def run(self) -> NoReturn:
+        """Never return. A signal just ends the process: the kernel goes on with what it has."""
+        server = Server(self.config.listen, self.answer, f"wirefleet-steer/{__version__}")
+        watch = RulesetWatch()  # before the first look: what changes during it wakes us again
+        self.start()
+        self.round()
+        server.start()
+        notify("READY=1")
+        round_due = inspection_due = time.monotonic()
+        changed = False
+        while True:
+            due = min(round_due, inspection_due) if changed else round_due
+            readable, _, _ = select.select([] if changed else [watch], [], [], max(due - time.monotonic(), 0))
+            changed = changed or bool(readable)
+            now = time.monotonic()
+            if changed and now >= inspection_due:
+                inspection_due = now + INSPECTION
+                changed = False
+                watch.drain()
+                self.inspect()
+            if now >= round_due:
+                round_due = now + self.config.poll_interval
+                self.round()
+                notify("WATCHDOG=1")
+
+    def problem(self) -> str | None:
+        """Say why the kernel might not follow HAProxy just now."""
+        age = time.monotonic() - self.round_at
+        if age > STALE_AFTER:
+            return f"the loop's last round was {age:.0f} s ago"
+        troubles = dict(self.troubles)
+        return "; ".join(f"{what}: {troubles[what]}" for what in (HAPROXY, TABLE, GUARD) if what in troubles) or None
+
+    def answer(self, path: str) -> Response | None:
+        if path == "/healthz":
+            problem = self.problem()
+            held = sorted(self.state.held)
+            return Response.from_json(
+                503 if problem else 200, {"version": __version__, "problem": problem, "held": held}
+            )
+        if path == "/metrics":
+            return Response(200, prometheus.render(self._metrics()), prometheus.CONTENT_TYPE)
+        return None
+
+    def _metrics(self) -> list[prometheus.Metric]:
+        families = self.config.families
+        return metrics.page(
+            self.config,
+            self.state,
+            self.elements,
+            haproxy_up=HAPROXY not in self.troubles,
+            totals=self.totals,
+            transitions=self.transitions,
+            dropped={family: kernel.counters(family, self.config.table) for family in families},
+            census={family: self._census.get(family, self.config.table) for family in families},
+        )
+
+    def _attempt(self, what: str, action: Callable[[], None]) -> None:
+        """A part that fails must not stop the others: log it once, try again in the next round."""
+        try:
+            action()
+        except (CommandError, HAProxyError, OSError) as error:
+            if what not in self.troubles:
+                event("failed", what=what, error=error)
+            self.troubles[what] = str(error)
+        else:
+            if self.troubles.pop(what, None) is not None:
+                event("recovered", what=what)
+
+    def _follow_haproxy(self) -> None:
+        self.reports = haproxy.servers(self.config.haproxy_socket, self.config.backend)
+        state = decide(self.state, self.reports, time.monotonic(), self.config.collapse_window)
+        for name, old, new in changes(self.state, state):
+            report = self.reports.get(name)
+            self.transitions[name] += 1
+            event(
+                "node",
+                node=name,
+                state=new.value,
+                was=old.value,
+                haproxy=report and report.status,
+                reason=(report and report.check) or None,
+            )
+        if state.held and not self.state.held:
+            self.totals["holds"] += 1
+            event("fail_static", nodes=",".join(sorted(state.held)), reason="the checks of all nodes fail at once")
+        elif self.state.held and not state.held:
+            event("fail_static_over")
+        self.state = state
+
+    def _kernel_standing(self, name: str) -> Standing:
+        node = self.config.nodes[name]
+        found = [standing(elements, node, family) for family, elements in self.elements.items()]
+        return next((value for value in found if value is not Standing.DOWN), Standing.DOWN)
+
+    def _keep_table(self) -> None:
+        """Make the kernel follow the state. Until HAProxy was heard there is none to follow, but what the table held."""
+        if self._stale:
+            self._look()
+        if self.reports and self.state != self._written:
+            self._apply({family: wanted(self.config, family, self.state) for family in self.config.families})
+            self._written = self.state
+
+    def _look(self) -> None:
+        """Read the table, load it when it is not there, and put back what it held."""
+        found = {family: kernel.read(family, self.config.table) for family in self.config.families}
+        lost = [family for family in found if found[family] is None]
+        if lost:
+            kernel.load_table(self.config)
+            self.totals["restores"] += 1
+            event("table_restored", table=self.config.table, families=",".join(lost), sessions="lost")
+        held = self.elements
+        self.elements = {family: elements or EMPTY for family, elements in found.items()}
+        self._apply({**self.elements, **held})
+
+    def _apply(self, target: dict[str, Elements]) -> None:
+        """Write the differences in one transaction."""
+        commands = "".join(script(f, self.config.table, self.elements[f], target[f]) for f in target)
+        self._stale = True
+        if commands:
+            apply(commands)
+        self.elements = target
+        self._stale = False
+
+    def _keep_guard(self) -> None:
+        for rule in ensure_rules(self.config.guard):
+            self.totals["guard_repairs"] += 1
+            event("guard_restored", rule=rule)
+
+    def _renew_probe(self, name: str) -> None:
+        node, report = self.config.nodes[name], self.reports.get(name)
+        if node.probe_interface and node.probe_key and report and probe.unanswered(report):
+            probe.renew(node.probe_interface, node.probe_key)

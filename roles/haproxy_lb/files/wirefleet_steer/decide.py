@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: Wirefleet contributors
+"""From HAProxy's reports to the standing of each node. Pure: no clock, no socket, no kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from .haproxy import Report
+
+PASSED = frozenset({"L4OK", "L6OK", "L7OK", "L7OKC", "PROCOK"})
+BY_OPERATOR = "MAINT"
+
+
+class Standing(Enum):
+    """What a node may do."""
+
+    UP = "up"  # keeps its sessions, gets new ones, may begin handshakes
+    DRAINING = "draining"  # keeps its sessions
+    DOWN = "down"  # nothing
+
+
+@dataclass(frozen=True)
+class NodeState:
+    """What HAProxy's word means for one node, and how it came to it."""
+
+    standing: Standing = Standing.DOWN
+    weight: int = 1
+    lost_at: float | None = None  # when checks took it down; None: it is not down, or an operator did it
+    before_loss: Standing = Standing.DOWN
+
+
+@dataclass(frozen=True)
+class State:
+    """``held``: nodes that stay what they were although their checks fail (see ``decide``)."""
+
+    nodes: Mapping[str, NodeState]
+    held: frozenset[str] = frozenset()
+
+    def standing(self, name: str) -> Standing:
+        """What the kernel shall do with the node."""
+        node = self.nodes[name]
+        return node.before_loss if name in self.held else node.standing
+
+    def weight(self, name: str) -> int:
+        """The node's share of new clients."""
+        return self.nodes[name].weight if self.standing(name) is Standing.UP else 0
+
+
+def decide(previous: State, observed: Mapping[str, Report], now: float, collapse_window: float) -> State:
+    """Return the state that follows from ``previous`` and from what HAProxy says ``now``.
+
+    A node of which nothing reliable is known (HAProxy has no such server, or has not checked it yet) keeps its state.
+
+    **Fail static.** When checks take away the last node that was up, the fault is hardly in all nodes at once but here,
+    or in between: a flood, a broken balancer, a network. Then the kernel keeps steering as before. A broken balancer
+    sees its nodes go one by one, so those that were lost up to ``collapse_window`` seconds before are taken back too.
+    This ends when any node is up again, and for a node that an operator puts into maintenance. A node that an operator
+    has taken away is no collapse: with nobody else there, new clients are turned away.
+    """
+    nodes = {
+        name: _follow(node, observed[name], now) if name in observed else node for name, node in previous.nodes.items()
+    }
+    if any(node.standing is Standing.UP for node in nodes.values()):
+        return State(nodes)
+    lost = {name: node.lost_at for name, node in nodes.items() if node.lost_at is not None}
+    held = previous.held.intersection(lost)
+    if now in lost.values():
+        held |= {name for name, lost_at in lost.items() if now - lost_at <= collapse_window}
+    return State(nodes, held)
+
+
+def _follow(node: NodeState, report: Report, now: float) -> NodeState:
+    """Apply one report."""
+    standing = read(report, node.standing)
+    if standing is None:
+        return node
+    if standing is not Standing.DOWN or report.status.startswith(BY_OPERATOR):
+        return NodeState(standing, report.weight)
+    if node.standing is not Standing.DOWN:
+        return NodeState(Standing.DOWN, report.weight, lost_at=now, before_loss=node.standing)
+    return replace(node, weight=report.weight)
+
+
+def read(report: Report, current: Standing) -> Standing | None:
+    """Say what a report means for a node that is ``current``, or None when it means nothing.
+
+    HAProxy calls a server UP before it has checked it, at its own start and after ``set server … state ready``; with
+    less than full health then ("UP 1/2"), while a passed check fills it up. So a node *comes* up by a plain "UP" and a
+    check that passed, and *stays* up through "UP 1/2", where a check has failed but not often enough. "no check" is an
+    operator's ``disable health`` for a server that was up.
+    """
+    status = report.status.partition(" ")[0]
+    if status in ("DOWN", BY_OPERATOR):
+        return Standing.DOWN
+    if status in ("DRAIN", "NOLB"):
+        return Standing.DRAINING
+    by_weight = Standing.UP if report.weight else Standing.DRAINING
+    if report.status == "no check" or (report.status == "UP" and report.check_status in PASSED):
+        return by_weight
+    if status == "UP" and current is not Standing.DOWN and report.check_status not in ("INI", ""):
+        return by_weight if current is Standing.UP else None
+    return None
+
+
+def changes(previous: State, current: State) -> Iterator[tuple[str, Standing, Standing]]:
+    """Yield (node, old standing, new standing) for every node that the kernel has to treat differently."""
+    for name in current.nodes:
+        old, new = previous.standing(name), current.standing(name)
+        if old is not new:
+            yield name, old, new

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: Wirefleet contributors
+"""HAProxy's admin socket (the runtime API)."""
+
+from __future__ import annotations
+
+import csv
+import io
+import socket
+from dataclasses import dataclass
+
+TIMEOUT = 2.0  # seconds for an answer; HAProxy gives it within milliseconds or not at all
+SERVERS = 4  # "show stat": the type that selects servers
+
+
+class HAProxyError(Exception):
+    """HAProxy can not be asked, or its answer can not be read."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """One server's line of ``show stat``, in HAProxy's own words."""
+
+    status: str  # "UP", "UP 1/2", "DOWN", "DOWN 1/2", "NOLB", "DRAIN", "MAINT", "no check", …
+    weight: int  # 0..256, the effective one
+    check_status: str = ""  # "INI", "L4TOUT", "L7OK", …; empty while checks are off
+    check: str = ""  # the last check for people: what it found, and the server's words
+    last_change: int = 0  # seconds since the status changed
+
+
+def ask(path: str, command: str) -> str:
+    """Send one command and return the whole answer."""
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as sock:
+            sock.settimeout(TIMEOUT)
+            sock.connect(path)
+            sock.sendall(f"{command}\n".encode())
+            return b"".join(iter(lambda: sock.recv(65536), b"")).decode(errors="replace")
+    except OSError as error:
+        raise HAProxyError(f"{path}: {error}") from error
+
+
+def servers(path: str, backend: str) -> dict[str, Report]:
+    """Return what HAProxy says about each server of ``backend``."""
+    return parse(ask(path, f"show stat {backend} {SERVERS} -1"))
+
+
+def parse(answer: str) -> dict[str, Report]:
+    """Read the CSV of ``show stat``; columns are found by name, later versions add more."""
+    if not answer.startswith("# "):
+        raise HAProxyError(f"show stat: unexpected answer {answer.strip()[:80]!r}")
+    try:
+        return {
+            row["svname"]: Report(
+                status=row["status"],
+                weight=int(row["weight"] or 0),
+                check_status=row["check_status"].removeprefix("* "),  # the star: a check is under way
+                check=": ".join(filter(None, (row["check_desc"], row["last_chk"]))),
+                last_change=int(row["lastchg"] or 0),
+            )
+            for row in csv.DictReader(io.StringIO(answer[2:]))
+        }
+    except (KeyError, ValueError, AttributeError) as error:
+        raise HAProxyError(f"show stat: {type(error).__name__}: {error}") from error

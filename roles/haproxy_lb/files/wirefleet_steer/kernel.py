@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: Wirefleet contributors
+"""The steering table in the kernel: load it, read it, change it.
+
+nft 1.0.6 reads every element of every map for most questions ("list tables" takes a second with 200,000 sessions), but
+not for "list map" and for what is asked with --terse. Only these are used here.
+"""
+
+from __future__ import annotations
+
+import json
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+from wirefleet import nft
+from wirefleet.command import CommandError, run
+
+from .config import Config
+from .elements import KINDS, Elements, mark
+
+
+def load_table(config: Config) -> bool:
+    """Apply the ruleset file; maps survive. True when that took a new table, and all sessions with the old one."""
+    try:
+        nft.load(config.ruleset)
+    except CommandError as error:
+        if "File exists" not in error.stderr:
+            raise
+        # An upgrade: the definition of a set or map differs, and the kernel does not change one in place.
+        tables = [f"table {family} {config.table}" for family in config.families]
+        removal = "".join(f"add {table}\ndelete {table}\n" for table in tables)
+        nft.apply(removal + Path(config.ruleset).read_text(encoding="utf-8"))
+        return True
+    return False
+
+
+def read(family: str, table: str) -> Elements | None:
+    """Return what the kernel holds; None when the table, or a part of it, is missing."""
+    elements: dict[str, dict[str, str | None]] = {}
+    for name, kind in KINDS.items():
+        try:
+            answer = json.loads(run(["nft", "-j", "list", kind, family, table, name]))
+        except CommandError as error:
+            if "No such file" not in error.stderr:
+                raise
+            return None
+        found = next(item[kind] for item in answer["nftables"] if kind in item)
+        elements[name] = dict(_element(name, kind, item) for item in found.get("elem", []))
+    return elements
+
+
+def _element(name: str, kind: str, item: Any) -> tuple[str, str | None]:
+    """Translate one element of nft's JSON: a key, or a pair of key and value in a map."""
+    key, value = item if kind == "map" else (item, None)
+    return str(key) if name == "wheel" else _text(key), None if value is None else _text(value)
+
+
+def _text(value: Any) -> str:
+    """Numbers are marks, strings are addresses, and the rest is a concatenation of these."""
+    if isinstance(value, int):
+        return mark(value)
+    if isinstance(value, str):
+        return str(ip_address(value))
+    return " . ".join(_text(part) for part in value["concat"])
+
+
+def counters(family: str, table: str) -> dict[str, int]:
+    """Return the packets that each named counter of the table has seen."""
+    answer = json.loads(run(["nft", "--terse", "-j", "list", "ruleset", family]))
+    found = (item["counter"] for item in answer["nftables"] if "counter" in item)
+    return {counter["name"]: counter["packets"] for counter in found if counter["table"] == table}

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: Wirefleet contributors
+"""The page for Prometheus."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+
+from wirefleet import __version__
+from wirefleet.prometheus import Metric
+
+from .census import census
+from .config import Config
+from .decide import Standing, State
+from .elements import Elements, slots
+
+LEARNED = ("sessions", "affinity")  # the maps of steer.nft whose size depends on the clients
+CENSUS_TIME = 30.0  # seconds: a count walks every element, so it is not made for every scrape
+
+Census = Mapping[str, Mapping[int, int]]  # map -> mark -> elements
+
+
+class CensusCache:
+    """Counts the big maps when somebody scrapes, and not too often."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counted: dict[str, tuple[float, Census]] = {}
+
+    def get(self, family: str, table: str) -> Census:
+        with self._lock:
+            counted_at, counts = self._counted.get(family, (float("-inf"), {}))
+            if time.monotonic() - counted_at >= CENSUS_TIME:
+                counts = {name: census(family, table, name) for name in LEARNED}
+                self._counted[family] = (time.monotonic(), counts)
+            return counts
+
+
+def page(
+    config: Config,
+    state: State,
+    elements: Mapping[str, Elements],
+    *,
+    haproxy_up: bool,
+    totals: Mapping[str, int],
+    transitions: Mapping[str, int],
+    dropped: Mapping[str, Mapping[str, int]],
+    census: Mapping[str, Census],
+) -> list[Metric]:
+    """Return every metric; ``dropped`` is family -> reason -> packets."""
+    cluster = {"cluster": config.cluster}
+    known = _metric("node_state", "1 for the state that the kernel treats the node by.")
+    weight = _metric("node_weight", "The node's share of new clients, by HAProxy's weight.")
+    held = _metric("node_held", "The node's checks fail, but all do, so it stays what it was.")
+    changed = _metric("node_transitions_total", "Changes of the node's state.", "counter")
+    share = _metric("node_slots", "The node's slots of the wheel that new clients are dealt by.")
+    learned = _metric("node_map_elements", "What the table has learned: sessions (indices) and affinity (clients).")
+    for name, node in config.nodes.items():
+        labels = {**cluster, "node": name}
+        for standing in Standing:
+            known.add(state.standing(name) is standing, **labels, state=standing.value)
+        weight.add(state.weight(name), **labels)
+        held.add(name in state.held, **labels)
+        changed.add(transitions.get(name, 0), **labels)
+        for family in config.families:
+            if family in elements:
+                share.add(slots(elements[family], node), **labels, family=family)
+            for what, counts in census.get(family, {}).items():
+                learned.add(counts.get(node.mark, 0), **labels, family=family, map=what)
+    drops = _metric("dropped_packets_total", "Packets that the table dropped, by reason.", "counter")
+    for family, reasons in dropped.items():
+        for reason, packets in reasons.items():
+            drops.add(packets, **cluster, family=family, reason=reason)
+    sizes = _metric("map_elements", "Elements of the maps that packets fill, to compare with their sizes.")
+    for family, maps in census.items():
+        for what, counts in maps.items():
+            sizes.add(sum(counts.values()), **cluster, family=family, map=what)
+    return [
+        _metric("info", "The daemon's version.").add(1, **cluster, version=__version__),
+        _metric("haproxy_up", "HAProxy's admin socket answers.").add(haproxy_up, **cluster),
+        _metric("holding", "The checks of all nodes fail; the last state is held.").add(bool(state.held), **cluster),
+        _metric("holds_total", "How often that began.", "counter").add(totals.get("holds", 0), **cluster),
+        _metric("table_restores_total", "How often somebody had removed the table.", "counter").add(
+            totals.get("restores", 0), **cluster
+        ),
+        _metric("guard_repairs_total", "How often the guard's routing rule was missing.", "counter").add(
+            totals.get("guard_repairs", 0), **cluster
+        ),
+        *(known, weight, held, changed, share, learned, drops, sizes),
+    ]
+
+
+def _metric(name: str, text: str, kind: str = "gauge") -> Metric:
+    return Metric(f"wirefleet_steer_{name}", text, kind)

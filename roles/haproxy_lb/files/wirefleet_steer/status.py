@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: Wirefleet contributors
+"""What people ask: how are the nodes, why is this one in its state, has it got there yet."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from wirefleet.command import CommandError
+from wirefleet.iproute import missing_rules
+
+from . import haproxy, kernel, probe
+from .census import census
+from .config import Config, Node
+from .decide import BY_OPERATOR, Standing, read
+from .elements import Elements, slots, standing
+from .haproxy import HAProxyError, Report
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """HAProxy and the kernel at one moment, asked directly: it is true with a dead daemon, too."""
+
+    reports: Mapping[str, Report]
+    elements: Mapping[str, Elements]  # by family; a family whose table is missing is not there
+    haproxy_error: str | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of ``status``. ``kernel`` is "missing" without a table; ``slots`` are those of the first family."""
+
+    node: str
+    haproxy: str
+    kernel: str
+    weight: int | None
+    slots: int
+    sessions: int
+    since: int | None  # seconds since HAProxy changed its mind
+    reason: str
+
+
+def take(config: Config) -> Snapshot:
+    elements = {family: kernel.read(family, config.table) for family in config.families}
+    present = {family: found for family, found in elements.items() if found is not None}
+    try:
+        return Snapshot(haproxy.servers(config.haproxy_socket, config.backend), present)
+    except HAProxyError as error:
+        return Snapshot({}, present, str(error))
+
+
+def standings(snapshot: Snapshot, node: Node) -> dict[str, Standing]:
+    """What the kernel holds for the node, by family."""
+    return {f: standing(elements, node, f) for f, elements in snapshot.elements.items() if f in node.addresses}
+
+
+def takes_clients(snapshot: Snapshot, node: Node) -> bool:
+    return Standing.UP in standings(snapshot, node).values()
+
+
+def is_held(snapshot: Snapshot, node: Node) -> bool:
+    """Say whether the kernel uses a node whose checks fail: that is fail static, see ``decide``."""
+    report = snapshot.reports.get(node.name)
+    failing = report is not None and report.status.startswith("DOWN")
+    return failing and any(found is not Standing.DOWN for found in standings(snapshot, node).values())
+
+
+def rows(config: Config, snapshot: Snapshot, sessions: Mapping[int, int]) -> Iterator[Row]:
+    for node in config.nodes.values():
+        report = snapshot.reports.get(node.name)
+        yield Row(
+            node=node.name,
+            haproxy=report.status if report else "unknown",
+            kernel=_kernel(snapshot, node),
+            weight=report.weight if report else None,
+            slots=next((slots(elements, node) for elements in snapshot.elements.values()), 0),
+            sessions=sessions.get(node.mark, 0),
+            since=report.last_change if report else None,
+            reason=_reason(snapshot, node, report),
+        )
+
+
+def count_sessions(config: Config, snapshot: Snapshot) -> dict[int, int]:
+    """Return mark -> sessions, over all families."""
+    counts: dict[int, int] = {}
+    for family in snapshot.elements:
+        for mark, count in census(family, config.table, "sessions").items():
+            counts[mark] = counts.get(mark, 0) + count
+    return counts
+
+
+def explain(config: Config, snapshot: Snapshot, node: Node, now: float) -> Iterator[str]:
+    """Yield lines: HAProxy's view, the kernel's, the probe's, and what to do. ``now`` is Unix time."""
+    report = snapshot.reports.get(node.name)
+    yield f"{node.name}: {_kernel(snapshot, node)}"
+    if report:
+        yield f"  HAProxy   {report.status}, weight {report.weight}, for {report.last_change} s"
+        yield f"  check     {report.check_status or 'off'}: {report.check or '-'}"
+    else:
+        yield f"  HAProxy   {snapshot.haproxy_error or f'has no server {node.name} in backend {config.backend}'}"
+    for family, address in node.addresses.items():
+        elements = snapshot.elements.get(family)
+        if elements is None:
+            yield f"  kernel    {family} {address}: table {config.table} is missing"
+            continue
+        found = standing(elements, node, family)
+        yield (
+            f"  kernel    {family} {address}: keeps sessions {_yes(found is not Standing.DOWN)}, "
+            f"gets clients {_yes(found is Standing.UP)}, may initiate {_yes(address in elements['initiators'])}, "
+            f"slots {slots(elements, node)}"
+        )
+    if node.probe_interface and node.probe_key:
+        yield f"  probe     {_probe(node.probe_interface, node.probe_key, now)}"
+    for rule in missing_rules(config.guard):
+        yield f"  guard     missing: {rule}"
+    yield f"  so        {_advice(config, snapshot, node, report)}"
+
+
+def reached(config: Config, snapshot: Snapshot, node: Node, goal: str) -> bool:
+    """Say whether the node is "up" (HAProxy and all tables agree), or "drained" (no table gives it clients)."""
+    found = standings(snapshot, node)
+    if not found or len(snapshot.elements) < len(config.families):
+        return False
+    if goal == "drained":
+        return Standing.UP not in found.values()
+    report = snapshot.reports.get(node.name)
+    return report is not None and read(report, Standing.DOWN) is Standing.UP and set(found.values()) == {Standing.UP}
+
+
+def wait(config: Config, node: Node, goal: str, timeout: float) -> bool:
+    """Poll until the goal is reached; False when ``timeout`` seconds were not enough."""
+    deadline = time.monotonic() + timeout
+    while not reached(config, take(config), node, goal):
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(config.poll_interval)
+    return True
+
+
+def _kernel(snapshot: Snapshot, node: Node) -> str:
+    found = {f: value.value for f, value in standings(snapshot, node).items()}
+    if len(set(found.values())) == 1:
+        return next(iter(found.values())) + (" (held)" if is_held(snapshot, node) else "")
+    return ", ".join(f"{family} {value}" for family, value in found.items()) or "missing"
+
+
+def _reason(snapshot: Snapshot, node: Node, report: Report | None) -> str:
+    if report is None:
+        return snapshot.haproxy_error or "HAProxy has no such server"
+    if is_held(snapshot, node):
+        return f"held, all nodes fail: {report.check}"
+    return report.check
+
+
+def _probe(interface: str, key: str, now: float) -> str:
+    try:
+        age = probe.handshake_age(interface, key, now)
+    except CommandError as error:
+        return f"{interface}: {error}"
+    return f"{interface}: " + ("no handshake yet" if age is None else f"latest handshake {age:.0f} s ago")
+
+
+def _advice(config: Config, snapshot: Snapshot, node: Node, report: Report | None) -> str:
+    """One sentence: what decides, and where to act."""
+    if len(snapshot.elements) < len(config.families):
+        return "a table is missing and every packet is dropped: is wirefleet-steer running?"
+    if report is None:
+        return "the kernel keeps the last state until HAProxy answers for this node"
+    found = set(standings(snapshot, node).values())
+    meant = read(report, Standing.DOWN)
+    if is_held(snapshot, node):
+        return "the checks of all nodes fail at once, so the last state is held: look at this balancer and its network"
+    if report.status.startswith(BY_OPERATOR):
+        return f"an operator put it into maintenance: 'set server {config.backend}/{node.name} state ready' ends it"
+    if report.status.startswith("NOLB"):
+        return "the node drains itself (its agent answers 404): 'wirefleet-node undrain' there ends it"
+    if report.status.startswith("DRAIN"):
+        return f"an operator drains it here: 'set server {config.backend}/{node.name} state ready' ends it"
+    if meant is Standing.DOWN and probe.unanswered(report):
+        return "no answer through the probe tunnel: is the node, its WireGuard and the network to it alive?"
+    if meant is Standing.DOWN:
+        return "the tunnel to it works, its agent does not report health: 'wirefleet-node status' there says why"
+    if meant is Standing.DRAINING:
+        return f"its weight is 0: 'set weight {config.backend}/{node.name} 100%' gives it clients"
+    if meant is None:
+        return "HAProxy has not seen a check pass since it started or the node was set ready: wait for the next one"
+    if found != {meant}:
+        return "HAProxy and the kernel disagree: is wirefleet-steer running?"
+    return "it takes clients, nothing to do"
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
