@@ -51,7 +51,7 @@ class Agent:
         self.config = config
         self.checks = Checks(config.checks)
         self.repairs = Repairs()
-        self.last = Evaluation(time.monotonic(), Observation("missing", None, {}), Verdict(FAILED, ("starting",)))
+        self.last = Evaluation(time.monotonic(), Observation("missing", False, {}), Verdict(FAILED, ("starting",)))
         self._peers = PeerCache(config.interface)
 
     def look(self) -> Verdict:
@@ -109,7 +109,7 @@ class Agent:
     def _evaluate(self, lost: list[observe.Fixture], errors: list[str]) -> Verdict:
         seen = Observation(
             link=observe.link(self.config.interface),
-            listen_port=observe.listen_port(self.config.interface),
+            listening=observe.listening(self.config.port),
             sysctls=observe.sysctls(self.config.sysctls),
             lost=tuple(map(str, lost)),
             errors=tuple(errors),

@@ -36,7 +36,7 @@ class Observation:
     """The node at one moment."""
 
     link: str  # "up", "down" or "missing"
-    listen_port: int | None  # None: WireGuard does not answer
+    listening: bool  # WireGuard's UDP port is open
     sysctls: Mapping[str, str | None]  # None: no such sysctl
     lost: tuple[str, ...] = ()  # rules, routes and tables that are missing and could not be put back
     errors: tuple[str, ...] = ()  # what could not be looked at
@@ -69,11 +69,7 @@ def judge(config: Config, seen: Observation) -> Verdict:
 def _interface_faults(config: Config, seen: Observation) -> list[str]:
     if seen.link != "up":
         return [f"interface {config.interface}: {seen.link}"]
-    if seen.listen_port is None:
-        return [f"interface {config.interface}: WireGuard does not answer"]
-    if seen.listen_port != config.port:
-        return [f"interface {config.interface}: listens on port {seen.listen_port}, wanted {config.port}"]
-    return []
+    return [] if seen.listening else [f"interface {config.interface}: nothing listens on UDP port {config.port}"]
 
 
 def _sysctl_faults(config: Config, seen: Observation) -> list[str]:

@@ -200,7 +200,7 @@ def test_drain_and_undrain(running: Node) -> None:
     [
         ("ip link del wg0", "interface wg0: missing"),
         ("ip link set wg0 down", "interface wg0: down"),
-        ("wg set wg0 listen-port 40000", "interface wg0: listens on port 40000, wanted 51820"),
+        ("wg set wg0 listen-port 40000", "interface wg0: nothing listens on UDP port 51820"),
         ("sysctl -q -w net.ipv4.ip_forward=0", "sysctl net/ipv4/ip_forward: is 0, wanted 1"),
     ],
 )
@@ -266,6 +266,6 @@ def test_status_without_an_agent_looks_itself_and_changes_nothing(node: Node) ->
 
 def test_a_verdict_ages() -> None:
     verdict = Verdict("ok", ())
-    evaluation = Evaluation(100.0, Observation("up", 51820, {}), verdict)
+    evaluation = Evaluation(100.0, Observation("up", True, {}), verdict)
     assert evaluation.verdict_at(104.9) == verdict
     assert evaluation.verdict_at(107.0) == Verdict("failed", ("the agent's last look was 7 s ago",))

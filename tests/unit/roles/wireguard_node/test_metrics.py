@@ -18,7 +18,7 @@ Configure = Callable[..., Config]
 
 OK = Verdict("ok", ())
 NOW = 1_000_000.0
-SEEN = Observation("up", 51820, {}, checks={"dns": CheckResult(True), "ntp": CheckResult(False)})
+SEEN = Observation("up", True, {}, checks={"dns": CheckResult(True), "ntp": CheckResult(False)})
 PEERS = {"one=": Peer(int(NOW) - 10, 1, 2), "two=": Peer(int(NOW) - 180, 10, 20), "never=": Peer(0, 100, 200)}
 REPAIRS = {"rule": 0, "route": 3}
 
