@@ -111,7 +111,7 @@ def _why_unfit(name: str, suffix: str) -> str | None:
         return f"with suffix {suffix!r} contains '/' or '..'"
     if not file.isprintable():
         return f"with suffix {suffix!r} contains a character that can not be printed"
-    if len(_backup_name(file, datetime.datetime.min).encode()) > NAME_BYTES:
+    if len(_backup_name(file, datetime.datetime.max).encode()) > NAME_BYTES:
         return f"is too long: a file name, with suffix and date of a backup, has at most {NAME_BYTES} bytes"
     return None
 
