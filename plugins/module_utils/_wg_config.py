@@ -427,23 +427,21 @@ def redact(text: str, previous: str | None = None) -> str:
     before = {where: value for _line, where, value in _marked_lines(previous or "") if where}
     shown = []
     for line, where, value in _marked_lines(text):
-        if where is None:
-            shown.append(line if _PUBLIC_LINE.match(line) else _KEY_SHAPED.sub("(hidden)", line))
-            continue
-        changed = previous is not None and where in before and before[where] != value
-        shown.append(_SECRET_LINE.sub(rf"\1{'(hidden, changed)' if changed else '(hidden)'}", line))
+        changed = where is not None and before.get(where, value) != value
+        line = _SECRET_LINE.sub(rf"\1{'(hidden, changed)' if changed else '(hidden)'}", line)
+        shown.append(line if _PUBLIC_LINE.match(line) else _KEY_SHAPED.sub("(hidden)", line))
     return "\n".join(shown)
 
 
 def _marked_lines(text: str) -> Iterator[tuple[str, tuple[str, str] | None, str]]:
-    """Every line with, for a secret, where it belongs (public key of its section, key) and its value.
+    """Every line with, for a secret in force, where it belongs (public key of its section, key) and its value.
 
     Works on what does not parse, too: the file to be replaced may be anybody's.
     """
     for lines in _raw_sections(text):
         owner = next((match[1] for match in map(_PUBLIC_LINE.match, lines) if match), "")
         for line in lines:
-            match = _SECRET_LINE.match(line)
+            match = _SECRET_LINE.match(line.partition("#")[0])
             yield (line, (owner, match[2].lower()), match[3]) if match else (line, None, "")
 
 
