@@ -16,7 +16,7 @@ from typing import Any
 
 from wirefleet.config import ConfigError
 
-from . import drain, observe
+from . import drain
 from .agent import Agent, health_document
 from .health import FAILED, OK, Verdict
 from .repair import Repairs
@@ -87,12 +87,11 @@ def _undrain(config: Config, _options: argparse.Namespace) -> int:
 
 
 def _prepare(config: Config, _options: argparse.Namespace) -> int:
-    lost, errors = observe.missing(config)
-    Repairs().put_back(lost)
-    lost, still = observe.missing(config)
-    for problem in [*errors, *still, *(f"{item}: missing" for item in lost)]:
+    lost, errors = Repairs().restore(config)
+    problems = [*errors, *(f"{item}: missing" for item in lost)]
+    for problem in problems:
         print(f"wirefleet-node: {problem}", file=sys.stderr)
-    return 1 if lost or errors or still else 0
+    return 1 if problems else 0
 
 
 def _ask(config: Config) -> dict[str, Any] | None:

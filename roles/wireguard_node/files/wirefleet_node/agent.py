@@ -25,6 +25,7 @@ from .settings import Config
 
 INTERVAL = 1.0  # seconds between two looks
 MIN_INTERVAL = 0.2  # seconds, however often the ruleset changes
+FIRST_CHECKS = 10.0  # seconds that the first look waits for the operator's checks
 STALE_AFTER = 5.0  # seconds without a look, after which the last verdict counts no more
 
 STATUS = {OK: 200, DRAINED: 404, FAILED: 503}  # 404: HAProxy's `http-check disable-on-404` keeps the sessions
@@ -60,12 +61,8 @@ class Agent:
 
     def tick(self) -> Verdict:
         """Put back what is missing, then see and judge what is there now."""
-        lost, errors = observe.missing(self.config)
-        if lost:
-            self.repairs.put_back(lost)
-            lost, errors = observe.missing(self.config)
         before = self.last.verdict
-        verdict = self._evaluate(lost, errors)
+        verdict = self._evaluate(*self.repairs.restore(self.config))
         if verdict != before:
             event("state", node=self.config.node, state=verdict.state, reason="; ".join(verdict.reasons) or None)
         return verdict
@@ -76,7 +73,8 @@ class Agent:
         server = Server(self.config.listen, self.answer, f"wirefleet-node/{__version__}")
         watch = RulesetWatch()
         self.checks.start()
-        self.checks.wait_for_first()
+        self.repairs.restore(self.config)  # not later than WireGuard needs it, however slow the checks
+        self.checks.wait_for_first(FIRST_CHECKS)
         self.tick()
         server.start()
         notify("READY=1")

@@ -36,10 +36,11 @@ class Checks:
         for check in self._checks:
             threading.Thread(target=self._repeat, args=(check,), name=f"check {check.name}", daemon=True).start()
 
-    def wait_for_first(self) -> None:
-        """Return when every check has ended once; each is bounded by its own time-out, and so is this."""
-        for check in self._checks:
-            self._first[check.name].wait(check.timeout + 1)
+    def wait_for_first(self, seconds: float) -> None:
+        """Return when every check has ended once, or the time is up."""
+        deadline = time.monotonic() + seconds
+        for first in self._first.values():
+            first.wait(max(deadline - time.monotonic(), 0))
 
     def run_once(self) -> None:
         for check in self._checks:

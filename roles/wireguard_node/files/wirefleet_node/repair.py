@@ -9,7 +9,9 @@ from wirefleet.command import CommandError
 from wirefleet.iproute import Route, Rule, ensure_routes, ensure_rules
 from wirefleet.log import event
 
+from . import observe
 from .observe import Fixture
+from .settings import Config
 
 KINDS = ("rule", "route", "table")
 
@@ -34,7 +36,15 @@ class Repairs:
         self.totals = dict.fromkeys(KINDS, 0)
         self._failing: dict[Fixture, str] = {}
 
-    def put_back(self, fixtures: list[Fixture]) -> None:
+    def restore(self, config: Config) -> tuple[list[Fixture], list[str]]:
+        """Put back what is missing; return what is missing still, and what could not be looked at."""
+        lost, errors = observe.missing(config)
+        if lost:
+            self._put_back(lost)
+            lost, errors = observe.missing(config)
+        return lost, errors
+
+    def _put_back(self, fixtures: list[Fixture]) -> None:
         """Try every one: a route whose device is gone must not keep the table from coming back."""
         failing: dict[Fixture, str] = {}
         for fixture in fixtures:

@@ -37,7 +37,7 @@ def test_repeats_in_its_interval_and_reports_changes_only(tmp_path: Path, capfd:
     flag.touch()
     checks = Checks([shell(f"test -e {flag}", interval=0.1)])
     checks.start()
-    checks.wait_for_first()
+    checks.wait_for_first(5)
     assert checks.results["dns"].passed
     flag.unlink()
     wait_until(checks, passed=False)
@@ -55,6 +55,7 @@ def test_a_slow_check_delays_nobody() -> None:
     checks.start()
     while "quick" not in checks.results:
         time.sleep(0.01)
+    checks.wait_for_first(0.1)
     assert time.monotonic() - started < 1.5
     assert "dns" not in checks.results
 

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: Wirefleet contributors
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+
+import pytest
+from wirefleet.command import CommandError
+from wirefleet_node import observe
+from wirefleet_node.settings import Config
+
+Configure = Callable[..., Config]
+
+
+def test_link_and_sysctls() -> None:
+    assert observe.link("lo") == "up"
+    assert observe.link("no-such-link") == "missing"
+    values = observe.sysctls(["net/ipv4/conf/lo/forwarding", "net/no/such"])
+    assert values["net/ipv4/conf/lo/forwarding"] in ("0", "1")
+    assert values["net/no/such"] is None
+
+
+@pytest.mark.parametrize(
+    ("family", "address"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")], ids=["ipv4", "ipv6"]
+)
+def test_listening_sees_either_family(family: socket.AddressFamily, address: str) -> None:
+    with socket.socket(family, socket.SOCK_DGRAM) as sock:
+        sock.bind((address, 0))
+        port = sock.getsockname()[1]
+        assert observe.listening(port)
+    assert not observe.listening(port)
+
+
+def test_what_can_not_be_looked_at_hides_nothing_else(configure: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_wanted: object) -> list[observe.Fixture]:
+        raise CommandError(["ip", "rule"], "timeout")
+
+    config = configure()
+    monkeypatch.setattr(observe, "missing_rules", broken)
+    monkeypatch.setattr(observe, "missing_routes", lambda wanted: list(wanted))
+    monkeypatch.setattr(observe.nft, "table_present", lambda _family, _name: False)
+    assert observe.missing(config) == ([*config.routes, config.table], ["ip rule: timeout"])
