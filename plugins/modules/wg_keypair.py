@@ -285,7 +285,7 @@ def build_request(module: AnsibleModule) -> Request:
 
 def locate(params: dict[str, Any]) -> tuple[str, dict[str, str]]:
     """The directory, and name to file name in it; with `path`, the file's name is the only identity's name."""
-    option = "path" if params["path"] else "directory"
+    option = "directory" if params["path"] is None else "path"
     path = params[option]
     if not os.path.isabs(path) or "\0" in path:
         raise KeyStoreError(f"{option}: {path!r} is not an absolute path")
@@ -298,7 +298,7 @@ def locate(params: dict[str, Any]) -> tuple[str, dict[str, str]]:
 
 
 def expected_keys(params: dict[str, Any], files: dict[str, str]) -> dict[str, str]:
-    if params["path"]:
+    if params["path"] is not None:
         option, known = "expected_public_key", dict.fromkeys(files, params["expected_public_key"])
     else:
         option, known = "expected_public_keys", params["expected_public_keys"] or {}
@@ -358,7 +358,7 @@ def build_result(module: AnsibleModule, store: KeyStore, entries: list[Entry]) -
     result: dict[str, Any] = {"changed": store.directory_changed or any(entry.changed for entry in entries)}
     if module._diff:
         result["diff"] = build_diff(store, entries)
-    if module.params["path"]:
+    if module.params["path"] is not None:
         (entry,) = entries
         result["path"] = os.path.join(directory, entry.file)
         result["public_key"] = entry.public_key
