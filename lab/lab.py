@@ -3,18 +3,19 @@
 """Real hosts on one machine: systemd containers, and between them networks that no other firewall has a say in.
 
 A lab is an inventory, ``lab/inventories/<lab>/hosts.yml``, which Ansible and this program read alike. Every host is a
-podman container that boots systemd. It has up to two kinds of interface:
+podman container that boots systemd. Its interfaces are named after the networks that they are in:
 
-``uplink``
-    podman's bridge with NAT: SSH from here, packages from outside, the default route. Only for hosts whose
-    ``ansible_host`` is an address.
 the networks of ``lab_networks``
-    bridges in a network namespace of the lab's own, its *fabric*. A bridge in the machine's namespace would pass
-    every frame through the machine's firewall, connection tracking and NAT (``bridge-nf-call-iptables``) and give the
-    machine an address and a route in each network; packets that steering sends on asymmetric paths must not meet that.
-    The fabric has neither address nor route, and its ports stay in our hand: unplugging one takes the carrier away.
+    which no router joins: hosts are the only way from one to another.
+``uplink``
+    for hosts whose ``ansible_host`` is an address. This machine is in it too, as the default route, for SSH from here
+    and packages from outside.
 
-Interfaces are named after their networks.
+All networks are bridges in a network namespace of the lab's own, its *fabric*. In the machine's own namespace, every
+frame would pass the machine's firewall, connection tracking and NAT (``bridge-nf-call-iptables``), and the machine
+would have an address and a route in each network; packets that steering sends on asymmetric paths must not meet that.
+The fabric has neither address nor route, its ports stay in our hand, and it goes without a trace. (podman's networks
+do not: interrupted, podman keeps bridges and address leases for ever.)
 """
 
 from __future__ import annotations
@@ -44,7 +45,12 @@ LABEL = "wirefleet.lab"
 # crun refuses hosts with hybrid cgroups (FACTS: runc boots systemd there, and elsewhere too).
 PODMAN = ("podman", "--runtime", "runc", "--log-level", "error")
 BOOT_SECONDS = 90
+TEAR_DOWN_SECONDS = 20
 IMAGE_SECONDS = 7 * 24 * 3600
+# Of the kernel's 128 inotify instances per user a booted systemd holds about ten: not enough for three labs.
+INOTIFY_INSTANCES = 1024
+# What can befall a cable: the host loses its carrier, or keeps it while nothing comes through.
+CABLE = {"plugged": "up master {network}", "unplugged": "down", "dead": "nomaster"}
 
 
 class LabError(Exception):
@@ -57,16 +63,19 @@ class LabError(Exception):
 
 @dataclass(frozen=True)
 class Host:
-    """One container: its name, its address on the uplink and its addresses ``a.b.c.d/n`` in each fabric network."""
+    """One container: its name, and its addresses ``a.b.c.d/n`` in each network."""
 
     name: str
     container: str
-    uplink: str | None
     networks: dict[str, list[str]]
 
     def port(self, network: str) -> str:
         """The fabric's end of the host's cable."""
         return f"{self.name}.{network}"
+
+    @property
+    def ssh_address(self) -> str | None:
+        return self.networks["uplink"][0].partition("/")[0] if "uplink" in self.networks else None
 
 
 @dataclass(frozen=True)
@@ -75,8 +84,8 @@ class Lab:
 
     name: str
     inventory: Path
-    uplink: str
-    networks: dict[str, list[str]]
+    uplink: ipaddress.IPv4Network
+    networks: list[str]
     hosts: dict[str, Host]
 
     @property
@@ -90,9 +99,14 @@ class Lab:
         return f"wirefleet-{self.name}"
 
     @property
-    def uplink_network(self) -> str:
-        """podman's name for the uplink."""
-        return f"wirefleet-{self.name}"
+    def cable(self) -> str:
+        """This machine's interface in the lab's uplink."""
+        return f"wf-{self.name}"
+
+    @property
+    def gateway(self) -> str:
+        """This machine's address in the lab's uplink."""
+        return str(self.uplink[1])
 
     def host(self, name: str) -> Host:
         if name not in self.hosts:
@@ -122,12 +136,13 @@ def load(name: str) -> Lab:
     hosts = {}
     for group in tree["children"].values():
         for host, variables in (group.get("hosts") or {}).items():
-            networks = {
-                network: [address(host, network, value) for value in values]
-                for network, values in variables["lab_networks"].items()
-            }
-            hosts[host] = Host(host, f"wirefleet-{name}-{host}", variables.get("ansible_host"), networks)
-    return Lab(name, path, tree["vars"]["lab_uplink"], {n: [str(p) for p in ps] for n, ps in prefixes.items()}, hosts)
+            wanted = dict(variables["lab_networks"])
+            if "ansible_host" in variables:
+                wanted["uplink"] = [variables["ansible_host"]]
+            networks = {network: [address(host, network, value) for value in wanted[network]] for network in wanted}
+            hosts[host] = Host(host, f"wirefleet-{name}-{host}", networks)
+    uplink = ipaddress.IPv4Network(tree["vars"]["lab_network_prefixes"]["uplink"][0])
+    return Lab(name, path, uplink, list(prefixes), hosts)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -164,7 +179,7 @@ def until(what: str, seconds: float, ready: Callable[[], bool]) -> None:
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """One `up` or `down` at a time: they share the image, and podman's networks are not safe to make in parallel."""
+    """One `up` or `down` at a time: labs share the image, and one lab's two would undo each other."""
     handle = os.open(HERE, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
@@ -208,68 +223,102 @@ def image(release: str) -> str:
 
 
 def lay_fabric(lab: Lab) -> None:
-    """One namespace, one bridge per network, and nothing in it that could answer, route or filter."""
+    """One namespace, one bridge per network, and nothing in it that could answer, route or filter.
+
+    This machine is a host in the uplink like the others, and the way from there to the outside.
+    """
     run("ip", "netns", "add", lab.fabric)
     run("ip", "netns", "exec", lab.fabric, "sysctl", "-qw", "net.ipv6.conf.default.disable_ipv6=1")
     bridges = [f"link add {n} up type bridge stp_state 0 forward_delay 0 mcast_snooping 0" for n in lab.networks]
     run("ip", "-n", lab.fabric, "-batch", "-", stdin="\n".join(bridges))
+    run("ip", "link", "add", lab.cable, "type", "veth", "peer", "name", "machine", "netns", lab.fabric)
+    run("ip", "-n", lab.fabric, "link", "set", "machine", "up", "master", "uplink")
+    run("ip", "address", "add", f"{lab.gateway}/{lab.uplink.prefixlen}", "dev", lab.cable)
+    run("ip", "link", "set", lab.cable, "up")
+    run("sysctl", "-qw", "net.ipv4.ip_forward=1")
+    for rule in way_out(lab):
+        run("iptables", "--wait", "--insert", *rule)
+
+
+def way_out(lab: Lab) -> list[list[str]]:
+    """The machine's firewall rules for the uplink: iptables', since a table of ours could not overrule its DROP."""
+    subnet = str(lab.uplink)
+    return [
+        ["FORWARD", "--source", subnet, "--jump", "ACCEPT"],
+        ["FORWARD", "--destination", subnet, "--jump", "ACCEPT"],
+        ["POSTROUTING", "--table", "nat", "--source", subnet, "!", "--destination", subnet, "--jump", "MASQUERADE"],
+    ]
+
+
+def remove_fabric(lab: Lab) -> None:
+    """Remove the namespace, with it every cable that ends there, and the firewall's rules."""
+    if Path("/sys/class/net", lab.cable).exists():  # by itself, as the kernel takes a namespace down at its leisure
+        run("ip", "link", "delete", lab.cable)
+    if Path("/run/netns", lab.fabric).exists():
+        run("ip", "netns", "delete", lab.fabric)
+    for rule in way_out(lab):
+        while (
+            subprocess.run(["iptables", "--wait", "--check", *rule], capture_output=True, check=False).returncode == 0
+        ):
+            run("iptables", "--wait", "--delete", *rule)
 
 
 def plug(lab: Lab, host: Host) -> None:
     """Cable an initialised container to the fabric and give its interfaces their addresses."""
     pid = podman("container", "inspect", "--format", "{{.State.Pid}}", host.container)
+    present = ports(lab)
     outside, inside = [], []
     for network, addresses in host.networks.items():
         port = host.port(network)
-        if port in ports(lab):  # of a killed host whose namespace is still being torn down
+        if port in present:  # of a killed host whose namespace is still being torn down
             outside.append(f"link del {port}")
-        outside.append(f"link add {port} up master {network} type veth peer name {network} netns {pid}")
-        inside += [f"link set {network} up"]
+        peer = f"peer name {network} address {mac(host, network)} netns {pid}"
+        outside.append(f"link add {port} up master {network} type veth {peer}")
+        inside.append(f"link set {network} up")
         # Nothing else has this address here, so no second of duplicate address detection.
         inside += [f"address add {a} dev {network}{' nodad' if ':' in a else ''}" for a in addresses]
+    if host.ssh_address:
+        inside.append(f"route add default via {lab.gateway}")
     run("ip", "-n", lab.fabric, "-batch", "-", stdin="\n".join(outside))
     run("nsenter", "--target", pid, "--net", "ip", "-batch", "-", stdin="\n".join(inside))
 
 
+def mac(host: Host, network: str) -> str:
+    """A locally administered address that stays the host's own, as a network card's does, however often it boots."""
+    return "02:" + hashlib.sha256(f"{host.container} {network}".encode()).digest()[:5].hex(":")
+
+
 def ports(lab: Lab) -> dict[str, bool]:
-    """The fabric's ports, and whether each is connected."""
+    """The fabric's ports, and whether frames pass each."""
     links = json.loads(run("ip", "-n", lab.fabric, "-json", "link", "show", "type", "veth") or "[]")
-    return {link["ifname"]: "UP" in link["flags"] for link in links if link}
+    return {link["ifname"]: "UP" in link["flags"] and "master" in link for link in links if link}
 
 
 def switch(lab: Lab, host: Host, state: str) -> None:
-    """Take the carrier of all the host's networks but the uplink away, or give it back: ``down`` or ``up``."""
-    run(
-        "ip",
-        "-n",
-        lab.fabric,
-        "-batch",
-        "-",
-        stdin="\n".join(f"link set {host.port(n)} {state}" for n in host.networks),
-    )
+    """Put all the host's cables but the uplink into one of the states of CABLE."""
+    commands = [f"link set {host.port(n)} {CABLE[state].format(network=n)}" for n in host.networks if n != "uplink"]
+    run("ip", "-n", lab.fabric, "-batch", "-", stdin="\n".join(commands))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Hosts
 
 
+def allow_inotify() -> None:
+    limit = Path("/proc/sys/fs/inotify/max_user_instances")
+    if int(limit.read_text()) < INOTIFY_INSTANCES:
+        limit.write_text(str(INOTIFY_INSTANCES))
+
+
 def create(lab: Lab, host: Host, image_id: str) -> None:
-    """Define the host's container; `boot` runs it."""
-    network = f"{lab.uplink_network}:ip={host.uplink},interface_name=uplink" if host.uplink else "none"
+    """Define the host's container; `revive` runs it."""
     podman(
         "create", "--name", host.container, "--hostname", host.name, "--label", f"{LABEL}={lab.name}",
-        "--network", network, "--systemd", "always", "--privileged",
+        "--network", "none", "--systemd", "always", "--privileged",
         "--pids-limit", "-1", "--ulimit", "nofile=20000:20000", "--ulimit", "nproc=32768:32768",
         "--volume", f"{lab.directory / 'id_ed25519.pub'}:/root/.ssh/authorized_keys:ro",
         image_id,
     )  # fmt: skip
-
-
-def boot(lab: Lab, host: Host) -> None:
-    """Start a created, stopped or killed host. It is plugged in before its init runs, as real hosts are."""
-    podman("init", host.container)
-    plug(lab, host)
-    podman("start", host.container)
 
 
 def wait(host: Host) -> None:
@@ -288,14 +337,34 @@ def wait(host: Host) -> None:
 
     def ssh_answers() -> bool:
         try:
-            with socket.create_connection((host.uplink, 22), timeout=2) as connection:
+            with socket.create_connection((host.ssh_address, 22), timeout=2) as connection:
                 return connection.recv(4) == b"SSH-"
         except OSError:
             return False
 
     until(f"{host.name}: systemd is running", BOOT_SECONDS, booted)
-    if host.uplink:
-        until(f"{host.name}: sshd answers on {host.uplink}", BOOT_SECONDS, ssh_answers)
+    if host.ssh_address:
+        until(f"{host.name}: sshd answers on {host.ssh_address}", BOOT_SECONDS, ssh_answers)
+
+
+def revive(lab: Lab, host: Host, state: str) -> None:
+    """Bring a host up from whatever state podman says that it is in, and wait for it."""
+    if state == "paused":
+        podman("unpause", host.container)
+    elif state != "running":
+        if state != "initialized":  # or an interrupted start got this far
+            podman("init", host.container)
+        # Between init and start, so that interfaces are there before systemd, as in real hosts.
+        plug(lab, host)
+        podman("start", host.container)
+    switch(lab, host, "plugged")
+    wait(host)
+
+
+def freeze(lab: Lab, host: Host) -> None:
+    """A hung machine. Its kernel would go on answering pings and forwarding, so its cables go dead too."""
+    switch(lab, host, "dead")
+    podman("pause", host.container)
 
 
 def containers(lab: Lab) -> dict[str, str]:
@@ -313,7 +382,8 @@ def up(lab: Lab, release: str) -> None:
     with alone():
         begin = time.monotonic()
         image_id = image(release)
-        stamp = hashlib.sha256(lab.inventory.read_bytes() + image_id.encode()).hexdigest()
+        recipe = lab.inventory.read_bytes() + Path(__file__).read_bytes() + image_id.encode()
+        stamp = hashlib.sha256(recipe).hexdigest()
         stamped = lab.directory / "stamp"
         whole = (
             stamped.is_file()
@@ -323,6 +393,7 @@ def up(lab: Lab, release: str) -> None:
         )
         if not whole:
             tear_down(lab)
+            allow_inotify()
             lab.directory.mkdir(parents=True)
             run(
                 "ssh-keygen",
@@ -336,26 +407,12 @@ def up(lab: Lab, release: str) -> None:
                 "-f",
                 lab.directory / "id_ed25519",
             )
-            podman(
-                "network", "create", "--label", f"{LABEL}={lab.name}", "--disable-dns",
-                "--subnet", lab.uplink, lab.uplink_network,
-            )  # fmt: skip
             lay_fabric(lab)
             each(list(lab.hosts.values()), lambda host: create(lab, host, image_id))
         states = containers(lab)
         each(list(lab.hosts.values()), lambda host: revive(lab, host, states[host.container]))
         stamped.write_text(stamp)
     say(f"lab {lab.name} is up: {', '.join(lab.hosts)} ({time.monotonic() - begin:.0f} s)")
-
-
-def revive(lab: Lab, host: Host, state: str) -> None:
-    """Bring a host back from whatever was done to it."""
-    if state == "paused":
-        podman("unpause", host.container)
-    elif state != "running":
-        boot(lab, host)
-    switch(lab, host, "up")
-    wait(host)
 
 
 def down(lab: Lab) -> None:
@@ -366,23 +423,31 @@ def down(lab: Lab) -> None:
 
 def tear_down(lab: Lab) -> None:
     """Remove whatever there is of the lab, also what an interrupted run left."""
-    if names := list(containers(lab)):
-        podman("rm", "--force", "--time", "0", "--volumes", *names)
-    networks = podman("network", "ls", "--quiet", "--filter", f"label={LABEL}={lab.name}").split()
-    if networks:
-        podman("network", "rm", *networks)
-    if Path("/run/netns", lab.fabric).exists():
-        run("ip", "netns", "delete", lab.fabric)
+    deadline = time.monotonic() + TEAR_DOWN_SECONDS
+    while True:
+        try:
+            return remove(lab)
+        except LabError:  # podman itself was interrupted, and what it left settles a moment later
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
+
+
+def remove(lab: Lab) -> None:
+    # By label what an older inventory named, by name what an interrupted podman has in its storage only.
+    names = {host.container for host in lab.hosts.values()} | set(containers(lab))
+    podman("rm", "--force", "--ignore", "--time", "0", "--volumes", *sorted(names))
+    remove_fabric(lab)
     shutil.rmtree(lab.directory, ignore_errors=True)
 
 
 def status(lab: Lab) -> None:
-    """A line per host: container, uplink address, and its networks, those without carrier in brackets."""
+    """A line per host: container, SSH address, and its networks, those that no frame passes in brackets."""
     states = containers(lab)
     connected = ports(lab) if Path("/run/netns", lab.fabric).exists() else {}
     for host in lab.hosts.values():
         cables = [n if connected.get(host.port(n)) else f"({n})" for n in host.networks]
-        print(f"{host.name:6} {states.get(host.container, 'absent'):9} {host.uplink or '-':15} {' '.join(cables)}")
+        print(f"{host.name:6} {states.get(host.container, 'absent'):9} {host.ssh_address or '-':15} {' '.join(cables)}")
 
 
 def say(text: str) -> None:
@@ -412,9 +477,8 @@ def arguments() -> argparse.ArgumentParser:
     verb("cut", "unplug a host from all networks but the uplink: it sees its carrier go")
     verb("mend", "plug it in again")
     verb("kill", "power a host off without goodbye")
-    verb("start", "power it on and wait until it is up")
-    verb("freeze", "stop a host's processes: its addresses are there, but nothing answers")
-    verb("thaw", "let them run on")
+    verb("freeze", "hang a host: it keeps its carrier, but nothing runs, answers or forwards")
+    verb("start", "power a killed host on, or wake a frozen one, and wait until it is up")
     return parser
 
 
@@ -445,12 +509,11 @@ def at_host(lab: Lab, host: Host, args: argparse.Namespace) -> int:
     if args.verb == "logs":
         return inside(host, ["journalctl", "--no-pager", *args.options])
     actions: dict[str, Callable[[], object]] = {
-        "cut": lambda: switch(lab, host, "down"),
-        "mend": lambda: switch(lab, host, "up"),
+        "cut": lambda: switch(lab, host, "unplugged"),
+        "mend": lambda: switch(lab, host, "plugged"),
         "kill": lambda: podman("kill", "--signal", "KILL", host.container),
+        "freeze": lambda: freeze(lab, host),
         "start": lambda: revive(lab, host, containers(lab)[host.container]),
-        "freeze": lambda: podman("pause", host.container),
-        "thaw": lambda: podman("unpause", host.container),
     }
     actions[args.verb]()
     return 0
