@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory
+
+# The tools of the virtual environment come first, also for what they start themselves.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.collections
+
+LAB ?= demo
+SCENARIOS ?= default ipv6
+VENV := .venv/.stamp
+DAEMONS = $(patsubst %/__init__.py,%,$(wildcard roles/*/files/*/__init__.py))
+empty :=
+space := $(empty) $(empty)
+
+.PHONY: help
+help: ## Show this list
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r target text; do printf '%-16s%s\n' "$$target" "$$text"; done
+
+.PHONY: os-deps
+os-deps: ## Install the Debian packages that are missing
+	@lab/os-deps
+
+.PHONY: venv
+venv: $(VENV) ## Create .venv with every tool at its pinned version
+
+# The distribution's Python first: a shim earlier in PATH may have no version behind it.
+$(VENV): requirements-dev.txt | os-deps
+	@for python in /usr/bin/python3 python3 python3.13 python3.12 python3.11; do \
+	  "$$python" -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null && break; \
+	  python=; \
+	done; \
+	[ -n "$$python" ] || { echo 'no Python 3.11 or newer with ensurepip' >&2; exit 1; }; \
+	"$$python" -m venv --clear .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
+	touch $@
+
+.PHONY: lint
+lint: $(VENV) ## Check style, types, roles, changelog and argument specifications
+	yamllint --strict .
+	ruff check
+	ruff format --check
+	MYPYPATH=.collections mypy --package ansible_collections.wirefleet.vpn.plugins
+	MYPYPATH=$(subst $(space),:,$(sort $(dir $(DAEMONS)))) mypy $(DAEMONS)
+	mypy lab bench tests/lint
+	ansible-lint
+	antsibull-changelog lint
+	python tests/lint/argument_specs.py
+
+.PHONY: unit
+unit: $(VENV) ## Run the unit tests
+	pytest tests/unit
+
+.PHONY: molecule
+molecule: $(VENV) ## Run the Molecule scenarios on real hosts (SCENARIOS="default ipv6")
+	for scenario in $(SCENARIOS); do molecule test --scenario-name "$$scenario"; done
+
+.PHONY: test
+test: lint unit molecule ## Run everything
+
+.PHONY: demo
+demo: $(VENV) ## Build a cluster in the lab, break it, and show what clients notice
+	python lab/demo.py
+
+.PHONY: demo-down
+demo-down: $(VENV) ## Remove the demo
+	python lab/lab.py down demo
+
+.PHONY: lab-up
+lab-up: $(VENV) ## Start the hosts of a lab (LAB=demo)
+	python lab/lab.py up $(LAB)
+
+.PHONY: lab-down
+lab-down: $(VENV) ## Remove the hosts of a lab (LAB=demo)
+	python lab/lab.py down $(LAB)
+
+.PHONY: bench-keys
+bench-keys: $(VENV) ## Measure key generation
+	python bench/keys.py
+
+.PHONY: bench-allocate
+bench-allocate: $(VENV) ## Measure address allocation
+	python bench/allocate.py
+
+.PHONY: build
+build: $(VENV) ## Build the collection's archive into build/
+	ansible-galaxy collection build --force --output-path build
+
+.PHONY: clean
+clean: ## Remove what can be made again, but no running lab
+	rm -rf .venv .ansible .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache build tests/output
+	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
