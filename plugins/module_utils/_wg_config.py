@@ -26,7 +26,7 @@ DOWN_HOOKS = ("PreDown", "PostDown")
 
 _KEY_SHAPED = re.compile(r"[A-Za-z0-9+/]{43}=")
 _SECTION = re.compile(r"^\s*\[")
-_PUBLIC_LINE = re.compile(r"^\s*PublicKey\s*=\s*(\S*)", re.IGNORECASE)
+_PUBLIC_LINE = re.compile(r"^\s*PublicKey\s*=\s*([^\s#]*)", re.IGNORECASE)
 # A key that was commented out is still a key.
 _SECRET_LINE = re.compile(r"^([\s#]*(PrivateKey|PresharedKey)\s*=\s*)(.*?)\s*$", re.IGNORECASE)
 
@@ -429,7 +429,9 @@ def redact(text: str, previous: str | None = None) -> str:
     for line, where, value in _marked_lines(text):
         changed = where is not None and before.get(where, value) != value
         line = _SECRET_LINE.sub(rf"\1{'(hidden, changed)' if changed else '(hidden)'}", line)
-        shown.append(line if _PUBLIC_LINE.match(line) else _KEY_SHAPED.sub("(hidden)", line))
+        public = _PUBLIC_LINE.match(line)
+        keep = public.end() if public else 0
+        shown.append(line[:keep] + _KEY_SHAPED.sub("(hidden)", line[keep:]))
     return "\n".join(shown)
 
 

@@ -186,25 +186,27 @@ def differences(live: Device, target: Device) -> list[str]:
     changes = peer_changes(live, target)
     for word, keys in (("missing", changes.added), ("superfluous", changes.removed), ("different", changes.changed)):
         if keys:
-            words.append(f"{len(keys)} peers {word} ({', '.join(keys[:3])}{', …' if len(keys) > 3 else ''})")
+            words.append(f"peers {word}: {len(keys)} ({', '.join(keys[:3])}{', …' if len(keys) > 3 else ''})")
     return words
 
 
 def restart_reasons(desired: Config, previous: Config | None, live: Device) -> list[str]:
     """The changes that only `wg-quick up` can make. PreDown and PostDown are none: they are read at the next down."""
     reasons = []
-    if desired.table == "auto" and desired.default_routes != live.allowed_ips & DEFAULT_ROUTES:
+    tunnel = desired.default_routes
+    if desired.table == "auto" and tunnel != live.allowed_ips & DEFAULT_ROUTES:
         reasons.append("a default route in AllowedIPs")
+    elif previous and tunnel:
+        if desired.addresses != previous.addresses:
+            reasons.append("Address, which wg-quick's firewall rules for a default route name")
+        if desired.device.fwmark != previous.device.fwmark:
+            reasons.append("FwMark, which wg-quick's rules for a default route use")
     if previous:
         reasons += [hook for hook in UP_HOOKS if desired.hooks.get(hook) != previous.hooks.get(hook)]
         if desired.dns != previous.dns:
             reasons.append("DNS")
         if desired.table != previous.table:
             reasons.append("Table")
-        if desired.default_routes and desired.addresses != previous.addresses:
-            reasons.append("Address, which wg-quick's firewall rules for a default route name")
-        if desired.default_routes and desired.device.fwmark != previous.device.fwmark:
-            reasons.append("FwMark, which wg-quick's rules for a default route use")
     return reasons
 
 

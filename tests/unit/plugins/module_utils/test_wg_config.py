@@ -258,7 +258,7 @@ def test_redact_tells_what_changed() -> None:
     old = f"[Interface]\nPrivateKey = {SECRET} # since spring\n[Peer]\nPublicKey = {A}\nPresharedKey = {PSK}\n"
     new = (
         f"[Interface]\nPrivateKey = {SECRET}\nPostUp = wg set %i peer {B} preshared-key <(echo {PSK2})\n"
-        f"# PrivateKey = {B}\n[Peer]\npresharedkey={PSK2}\nPublicKey = {A}\n"
+        f"# PrivateKey = {B}\n[Peer]\npresharedkey={PSK2}\nPublicKey = {A}# was {PSK}\n"
         f"[Peer]\nPublicKey = {B}\nPresharedKey = too-short\n"
     )
     assert redact(old) == f"[Interface]\nPrivateKey = (hidden)\n[Peer]\nPublicKey = {A}\nPresharedKey = (hidden)\n"
@@ -269,7 +269,7 @@ def test_redact_tells_what_changed() -> None:
         "# PrivateKey = (hidden)",
         "[Peer]",
         "presharedkey=(hidden, changed)",
-        f"PublicKey = {A}",
+        f"PublicKey = {A}# was (hidden)",
         "[Peer]",
         f"PublicKey = {B}",
         "PresharedKey = (hidden)",

@@ -233,7 +233,7 @@ def test_sync_that_goes_wrong_is_put_back(host: Host, tmp_path: Path) -> None:
     with replaced(host, tmp_path, "wg", script), pytest.raises(InterfaceError) as failure:
         host.up(BASE + PEER)
     assert "is put back" in str(failure.value)
-    assert "listen port 4444 instead of 51820, 2 peers missing" in str(failure.value)
+    assert "listen port 4444 instead of 51820, peers missing: 2" in str(failure.value)
     assert host.dump() == before
     assert host.file.read_text() == BASE
 
