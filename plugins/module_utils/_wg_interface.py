@@ -46,7 +46,8 @@ DIRECTORY = Path("/etc/wireguard")
 _NAME = re.compile(r"(?!all$|interfaces$)[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}")
 
 _LINK_LOCAL = ipaddress.IPv6Network("fe80::/10")
-_COMMAND_TIMEOUT = 120.0  # seconds; wg-quick@.service retries an endpoint's name for ever
+# Seconds. wg-quick@.service retries an endpoint's name for ever; adding the routes of 10,000 peers took it 66 s.
+_COMMAND_TIMEOUT = 300.0
 _TAIL = 15  # lines of a failed tool's output that a message shows
 # Others (an agent that adopts a client) may touch a peer for some tenths of a second while we look.
 _VERIFY_ATTEMPTS = 4
@@ -389,6 +390,8 @@ class Interface:
 
     def _bring_up(self, config: Config | None) -> None:
         if self.system.has_systemd:
+            # Some quick failures in a row must not keep the old configuration from starting again.
+            self._systemctl("reset-failed")
             # restart: a unit whose userspace process died is still `active`, and start would do nothing.
             if self._systemctl("restart").rc:
                 journal = self._run("journalctl", "--unit", self.unit, "--lines", str(_TAIL), "--output", "cat")

@@ -59,6 +59,7 @@ class FakeSystem(System):
         self.addresses: tuple[str, ...] = ()
         self.kind = "wireguard"
         self.active = self.enabled = False
+        self.starts = 0
         self.missing: set[str] = set()
         self.failing: dict[str, Result | InterfaceError] = {}
         self.commands: list[str] = []
@@ -106,8 +107,13 @@ class FakeSystem(System):
             self.enabled = verb == "enable"
         elif verb == "stop":
             self.active, self.device = False, None
+        elif verb == "reset-failed":
+            self.starts = 0
         else:
             assert verb == "restart"
+            self.starts += 1
+            if self.starts > 5:
+                return False
             config = parse(self.file.read_text())
             self.active, self.device, self.addresses = True, config.device, config.addresses
         return ""
@@ -302,6 +308,12 @@ def test_absent_on_a_fresh_host_leaves_nothing_behind(system: FakeSystem) -> Non
     system.missing = {"ip", "wg", "wg-quick"}
     assert not interface(system).down(remove=True).changed
     assert not system.file.parent.exists()
+
+
+def test_start_limit_is_no_obstacle(system: FakeSystem) -> None:
+    for _ in range(8):
+        system.device = None
+        assert "start" in interface(system).up(TEXT).actions
 
 
 def test_failed_restart_starts_the_old_one(system: FakeSystem) -> None:
