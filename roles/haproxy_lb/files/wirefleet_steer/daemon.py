@@ -182,7 +182,7 @@ class Steer:
         return next((value for value in found if value is not Standing.DOWN), Standing.DOWN)
 
     def _keep_table(self) -> None:
-        """Make the kernel follow the state. Until HAProxy was heard there is none to follow, but what the table held."""
+        """Make the kernel follow the state. Until HAProxy was heard, there is only what the table held to keep."""
         if self._stale:
             self._look()
         if self.reports and self.state != self._written:

@@ -52,7 +52,7 @@ class State:
 def decide(previous: State, observed: Mapping[str, Report], now: float, collapse_window: float) -> State:
     """Return the state that follows from ``previous`` and from what HAProxy says ``now``.
 
-    A node of which nothing reliable is known (HAProxy has no such server, or has not checked it yet) keeps its state.
+    A node of which nothing reliable is known (HAProxy has no such server, or has not checked it yet) stays as it is.
 
     **Fail static.** When checks take away the last node that was up, the fault is hardly in all nodes at once but here,
     or in between: a flood, a broken balancer, a network. Then the kernel keeps steering as before. A broken balancer
@@ -76,7 +76,7 @@ def _follow(node: NodeState, report: Report, now: float) -> NodeState:
     """Apply one report."""
     standing = read(report, node.standing)
     if standing is None:
-        return node
+        return replace(node, weight=report.weight)
     if standing is not Standing.DOWN or report.status.startswith(BY_OPERATOR):
         return NodeState(standing, report.weight)
     if node.standing is not Standing.DOWN:

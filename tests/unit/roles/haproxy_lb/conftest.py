@@ -1,0 +1,378 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: Wirefleet contributors
+"""A balancer, nodes and clients in network namespaces, with the real HAProxy, nft, wireguard-go and our daemon.
+
+::
+
+    c1 c2 --- public (198.51.100.0/24, 2001:db8:100::/64) --- lb --- backend (10.9.0.0/24, fd00:9::/64) --- n1 n2 n3
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
+
+REPOSITORY = Path(__file__).resolve().parents[4]
+TEMPLATES = REPOSITORY / "roles/haproxy_lb/templates"
+PYTHONPATH = ":".join(str(REPOSITORY / "roles" / role / "files") for role in ("vpn_cluster", "haproxy_lb"))
+
+PORT = 51820
+FWMARK = 51820
+PUBLIC = {"ip": "198.51.100.10", "ip6": "2001:db8:100::10"}
+BACKEND = {"ip": "10.9.0.10", "ip6": "fd00:9::10"}
+INSIDE = {"ip": "10.80.0.1", "ip6": "fd00:80::1"}  # every node's address inside the tunnel
+NODES = {"n1": 11, "n2": 12, "n3": 13}  # name -> host part of its addresses
+CLIENTS = {"c1": 51, "c2": 52}
+
+
+def steer_variables(**changes: Any) -> dict[str, Any]:
+    """The template's variables, as the role makes them."""
+    families = [
+        {"family": family, "public_address": address, "public_interface": "public", "backend_interface": "backend"}
+        for family, address in PUBLIC.items()
+    ]
+    steer = {
+        "port": PORT,
+        "guard_mask": "0x10000000",
+        "families": families,
+        "sessions_size": 1048576,
+        "affinity_size": 1048576,
+        "affinity_timeout": "1h",
+        "session_timeout": "240s",
+        "source_limit": {"rate": 50, "burst": 200},
+        "limits_size": 65536,
+    }
+    return {"ansible_managed": "Managed", "__haproxy_lb_table": "wirefleet", "__haproxy_lb_steer": {**steer, **changes}}
+
+
+def render(name: str, variables: dict[str, Any]) -> str:
+    text = (TEMPLATES / name).read_text(encoding="utf-8")
+    return str(Templar(DataLoader(), variables=variables).template(trust_as_template(text)))
+
+
+def steer_config(directory: Path, **changes: Any) -> dict[str, Any]:
+    """The daemon's configuration, as the role writes it."""
+    config = {
+        "version": 1,
+        "cluster": "default",
+        "haproxy_socket": str(directory / "admin.sock"),
+        "backend": "vpn_back",
+        "table": "wirefleet",
+        "ruleset": str(directory / "steer.nft"),
+        "poll_interval": 0.1,
+        "families": ["ip", "ip6"],
+        "port": PORT,
+        "guard": {"priority": 5180, "mask": "0x10000000", "interfaces": ["backend"]},
+        "nodes": {
+            name: {"mark": part - 10, "addresses": {"ip": f"10.9.0.{part}", "ip6": f"fd00:9::{part}"}}
+            for name, part in NODES.items()
+        },
+        "collapse_window": 10,
+        "listen": [["127.0.0.1", 8052]],
+    }
+    return {**config, **changes}
+
+
+def eventually(condition: Callable[[], Any], timeout: float = 10.0, interval: float = 0.05) -> Any:
+    """Return the first true value; fail when there is none in ``timeout`` seconds."""
+    deadline = time.monotonic() + timeout
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"not within {timeout} s"
+        time.sleep(interval)
+    return value
+
+
+class Network:
+    """Namespaces, and the processes in them; ``close`` ends exactly these."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.token = f"wf{os.getpid() % 100000}"
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self.names: list[str] = []
+        self.keys: dict[str, tuple[str, str]] = {}  # of "service" and each client: private, public
+
+    def namespace(self, name: str) -> str:
+        return f"{self.token}-{name}"
+
+    def device(self, name: str) -> str:
+        """wireguard-go's control sockets share one directory over all namespaces: names must differ."""
+        return f"{self.token}{name}"
+
+    def run(self, name: str, *argv: str, stdin: str | None = None, check: bool = True) -> str:
+        command = ["ip", "netns", "exec", self.namespace(name), *argv]
+        done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60)
+        assert not check or done.returncode == 0, f"{' '.join(argv)}: {done.stderr}"
+        return done.stdout
+
+    def start(self, name: str, *argv: str, **options: Any) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(["ip", "netns", "exec", self.namespace(name), *argv], **options)
+        self.processes.append(process)
+        return process
+
+    def add(self, name: str) -> None:
+        subprocess.run(["ip", "netns", "add", self.namespace(name)], check=True)
+        self.names.append(name)
+        self.run(name, "ip", "link", "set", "lo", "up")
+        for key in ("ipv6.conf.default.accept_dad=0", "ipv4.conf.default.rp_filter=0", "ipv4.conf.all.rp_filter=0"):
+            self.run(name, "sysctl", "-qw", f"net.{key}")
+
+    def connect(self, name: str, bridge: str, *addresses: str) -> None:
+        """Give a namespace an interface named like the bridge of ``fabric`` that it leads to."""
+        fabric = self.namespace("fabric")
+        self.run(name, "ip", "link", "add", bridge, "type", "veth", "peer", "name", f"{bridge}-{name}", "netns", fabric)
+        self.run("fabric", "ip", "link", "set", f"{bridge}-{name}", "master", bridge, "up")
+        self.run(name, "ip", "link", "set", bridge, "up")
+        for address in addresses:
+            self.run(name, "ip", "address", "add", address, "dev", bridge)
+
+    def wireguard(self, name: str, config: str, *addresses: str) -> None:
+        device = self.device(name)
+        self.start(name, "wireguard-go", "-f", device, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        eventually(lambda: device in self.run(name, "wg", "show", "interfaces"))
+        self.run(name, "wg", "setconf", device, "/dev/stdin", stdin=config)
+        for address in addresses:
+            self.run(name, "ip", "address", "add", address, "dev", device)
+        self.run(name, "ip", "link", "set", device, "mtu", "1420", "up")
+
+    def key(self, name: str) -> tuple[str, str]:
+        if name not in self.keys:
+            private = subprocess.run(["wg", "genkey"], capture_output=True, text=True, check=True).stdout.strip()
+            public = subprocess.run(["wg", "pubkey"], input=private, capture_output=True, text=True, check=True).stdout
+            self.keys[name] = (private, public.strip())
+        return self.keys[name]
+
+    def stop(self, process: subprocess.Popen[bytes]) -> None:
+        process.kill()
+        process.wait()
+
+    def close(self) -> None:
+        for process in reversed(self.processes):
+            self.stop(process)
+        for name in reversed(self.names):
+            subprocess.run(["ip", "netns", "del", self.namespace(name)], check=False)
+
+
+class Cluster(Network):
+    """The picture above, alive."""
+
+    steer: subprocess.Popen[bytes]
+
+    def build(self) -> None:
+        for name in ("fabric", "lb", *NODES, *CLIENTS):
+            self.add(name)
+        for bridge in ("public", "backend"):
+            self.run("fabric", "ip", "link", "add", bridge, "type", "bridge")
+            self.run("fabric", "ip", "link", "set", bridge, "up")
+        self.connect("lb", "public", f"{PUBLIC['ip']}/24", f"{PUBLIC['ip6']}/64")
+        self.connect("lb", "backend", f"{BACKEND['ip']}/24", f"{BACKEND['ip6']}/64")
+        for name in NODES:
+            self._build_node(name)
+        for name in CLIENTS:
+            part = CLIENTS[name]
+            self.connect(name, "public", f"198.51.100.{part}/24", f"2001:db8:100::{part}/64")
+        self._start_balancer()
+
+    def _build_node(self, name: str) -> None:
+        part = NODES[name]
+        self.connect(name, "backend", f"10.9.0.{part}/24", f"fd00:9::{part}/64")
+        for family in ("-4", "-6"):
+            self.run(name, "ip", family, "rule", "add", "priority", "5182", "fwmark", str(FWMARK), "table", "51820")
+        self.restore_gateway(name)
+        peers = "".join(
+            f"[Peer]\nPublicKey = {self.key(client)[1]}\nAllowedIPs = 10.80.0.{at}/32, fd00:80::{at}/128\n"
+            for client, at in CLIENTS.items()
+        )
+        service = f"[Interface]\nPrivateKey = {self.key('service')[0]}\nListenPort = {PORT}\nFwMark = {FWMARK}\n"
+        self.wireguard(name, service + peers, f"{INSIDE['ip']}/16", f"{INSIDE['ip6']}/64")
+        self.count(name)
+        self.agent(name, 200)
+
+    def agent(self, name: str, code: int) -> None:
+        """Let the node's agent answer HAProxy's check with this status."""
+        answer = self.directory / f"{name}.code"
+        answer.write_text(str(code))
+        if not any(process.args[-2:] == [str(answer), name] for process in self.processes):  # type: ignore[index]
+            self.start(name, sys.executable, "-c", AGENT, str(answer), name)
+
+    def count(self, name: str) -> None:
+        """Count what reaches the node's WireGuard port, whatever that makes of it."""
+        self.run(name, "nft", "-f", "-", stdin=COUNTERS)
+
+    def counted(self, name: str, counter: str) -> int:
+        answer = json.loads(self.run(name, "nft", "-j", "list", "counter", "inet", "count", counter))
+        return int(answer["nftables"][1]["counter"]["packets"])
+
+    def client(self, name: str, family: str, *, listen: int = 0) -> None:
+        """Make a stock client whose endpoint is the balancer's address of one family."""
+        device = self.device(name)
+        if device not in self.run(name, "wg", "show", "interfaces"):
+            part = CLIENTS[name]
+            self.wireguard(name, "[Interface]\n", f"10.80.0.{part}/16", f"fd00:80::{part}/64")
+        endpoint = f"{PUBLIC['ip']}:{PORT}" if family == "ip" else f"[{PUBLIC['ip6']}]:{PORT}"
+        config = (
+            f"[Interface]\nPrivateKey = {self.key(name)[0]}\n{f'ListenPort = {listen}' if listen else ''}\n"
+            f"[Peer]\nPublicKey = {self.key('service')[1]}\nEndpoint = {endpoint}\n"
+            "AllowedIPs = 10.80.0.0/16, fd00:80::/64\n"
+        )
+        self.run(name, "wg", "setconf", device, "/dev/stdin", stdin=config)
+
+    def ping(self, name: str, *, count: int = 5, interval: float = 0.05, wait: int = 2) -> int:
+        """Return how many of ``count`` pings through the tunnel had no answer."""
+        argv = ["ping", "-q", "-c", str(count), "-i", str(interval), "-W", str(wait), INSIDE["ip"]]
+        text = self.run(name, *argv, check=False)
+        return count - int(text.partition(" received")[0].rpartition(" ")[2])
+
+    def owner(self, client: str) -> str:
+        """The node with the client's latest handshake; they are a second apart at least."""
+        public = self.key(client)[1]
+        times = {}
+        for name in NODES:
+            for line in self.run(name, "wg", "show", self.device(name), "latest-handshakes").splitlines():
+                key, _, at = line.partition("\t")
+                times[name] = int(at) if key == public else times.get(name, 0)
+        return max(times, key=lambda name: times[name])
+
+    def initiate(self, node: str, client: str, endpoint: str = "") -> None:
+        """Let a node begin a handshake with a client, as its agent does to adopt it: a fresh peer with a keepalive."""
+        device, public, part = self.device(node), self.key(client)[1], CLIENTS[client]
+        allowed = f"10.80.0.{part}/32,fd00:80::{part}/128"
+        argv = ["peer", public, "remove", "peer", public, "endpoint", endpoint or self.endpoint(client)]
+        self.run(node, "wg", "set", device, *argv, "allowed-ips", allowed, "persistent-keepalive", "1")
+        time.sleep(0.3)
+        self.run(node, "wg", "set", device, "peer", public, "persistent-keepalive", "0")
+
+    def send_as_node(self, node: str, family: str, payload: str) -> None:
+        """Send one datagram to c1 from the node's WireGuard port and by its way, beside its WireGuard."""
+        script = SEND_AS_NODE.format(port=PORT, mark=FWMARK)
+        targets = {"ip": f"198.51.100.{CLIENTS['c1']}", "ip6": f"2001:db8:100::{CLIENTS['c1']}"}
+        self.run(node, sys.executable, "-c", script, targets[family], payload)
+
+    def restore_gateway(self, node: str) -> None:
+        """Put the routes back that a link takes with it when it goes down."""
+        self.run(node, "ip", "address", "replace", f"fd00:9::{NODES[node]}/64", "dev", "backend")
+        for family, gateway in (("-4", BACKEND["ip"]), ("-6", BACKEND["ip6"])):
+            argv = ["default", "via", gateway, "dev", "backend", "table", "51820"]
+            self.run(node, "ip", family, "route", "replace", *argv)
+
+    def endpoint(self, client: str) -> str:
+        """The client's address as the node that has it sees it."""
+        public = self.key(client)[1]
+        for line in self.run(
+            self.owner(client), "wg", "show", self.device(self.owner(client)), "endpoints"
+        ).splitlines():
+            key, _, endpoint = line.partition("\t")
+            if key == public:
+                return endpoint
+        raise AssertionError(f"{client} is nowhere")
+
+    def nft(self, *argv: str, stdin: str | None = None) -> str:
+        return self.run("lb", "nft", *argv, stdin=stdin)
+
+    def dropped(self, family: str, reason: str) -> int:
+        answer = json.loads(self.nft("-j", "list", "counter", family, "wirefleet", reason))
+        return int(answer["nftables"][1]["counter"]["packets"])
+
+    def haproxy(self, command: str) -> str:
+        from wirefleet_steer import haproxy
+
+        return haproxy.ask(str(self.directory / "admin.sock"), command)
+
+    def steerctl(self, *argv: str, check: bool = True) -> str:
+        command = ["env", f"PYTHONPATH={PYTHONPATH}", sys.executable, "-m", "wirefleet_steer"]
+        return self.run("lb", *command, "--config", str(self.directory / "steer.json"), *argv, check=check)
+
+    def start_steer(self) -> None:
+        log = (self.directory / "steer.log").open("ab")
+        argv = [sys.executable, "-m", "wirefleet_steer", "--config", str(self.directory / "steer.json"), "run"]
+        self.steer = self.start("lb", "env", f"PYTHONPATH={PYTHONPATH}", *argv, stderr=log)
+
+    def log(self) -> str:
+        return (self.directory / "steer.log").read_text()
+
+    def write_ruleset(self, **changes: Any) -> None:
+        (self.directory / "steer.nft").write_text(render("steer.nft.j2", steer_variables(**changes)))
+
+    def _start_balancer(self) -> None:
+        servers = "".join(f"  server {name} 10.9.0.{part}:{PORT} check port 8051\n" for name, part in NODES.items())
+        (self.directory / "haproxy.cfg").write_text(HAPROXY.format(directory=self.directory) + servers)
+        self.start("lb", "haproxy", "-db", "-q", "-f", str(self.directory / "haproxy.cfg"))
+        self.write_ruleset()
+        (self.directory / "steer.json").write_text(json.dumps(steer_config(self.directory)))
+        self.steerctl("prepare")
+        self.run("lb", "sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
+        self.start_steer()
+        for name in NODES:
+            self.steerctl("wait", name, "up", "--timeout", "20")
+
+
+HAPROXY = """\
+global
+  stats socket {directory}/admin.sock mode 600 level admin
+defaults
+  mode tcp
+  timeout connect 1s
+  timeout client 5s
+  timeout server 5s
+backend vpn_back
+  option httpchk GET /healthz
+  http-check disable-on-404
+  http-check expect status 200
+  default-server inter 300ms fastinter 100ms downinter 200ms fall 2 rise 2
+"""
+
+COUNTERS = f"""\
+table inet count {{
+  counter initiations {{ }}
+  counter large {{ }}
+  chain input {{
+    type filter hook input priority -10;
+    udp dport {PORT} @th,64,32 0x01000000 counter name initiations
+    udp dport {PORT} @th,64,32 0x04000000 udp length > 2000 counter name large
+  }}
+}}
+"""
+
+# SO_REUSEPORT does not help beside another socket's port: a raw socket does. Its checksum is 0 for IPv4 (allowed) and
+# the kernel's for IPv6.
+SEND_AS_NODE = """
+import socket, struct, sys
+target, payload = sys.argv[1], bytes.fromhex(sys.argv[2])
+version6 = ":" in target
+sock = socket.socket(socket.AF_INET6 if version6 else socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_UDP)
+sock.setsockopt(socket.SOL_SOCKET, 36, {mark})  # SO_MARK
+if version6:
+    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_CHECKSUM, 6)
+sock.sendto(struct.pack(">HHHH", {port}, 40000, 8 + len(payload), 0) + payload, (target, 0))
+"""
+
+AGENT = """
+import http.server, pathlib, socket, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(int(pathlib.Path(sys.argv[1]).read_text() or 500))
+        self.end_headers()
+    def log_message(self, *args):
+        pass
+http.server.ThreadingHTTPServer(("0.0.0.0", 8051), Handler).serve_forever()
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    network = Cluster(tmp_path_factory.mktemp("cluster"))
+    try:
+        network.build()
+        yield network
+    finally:
+        network.close()

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: Wirefleet contributors
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from wirefleet.config import ConfigError
+from wirefleet_steer.__main__ import main
+from wirefleet_steer.config import load
+
+from .conftest import steer_config
+
+Change = Callable[[dict[str, Any]], Any]
+
+
+def write(tmp_path: Path, change: Change = lambda document: None) -> Path:
+    document = steer_config(tmp_path)
+    change(document)
+    path = tmp_path / "steer.json"
+    path.write_text(json.dumps(document))
+    return path
+
+
+def test_marks_have_the_guards_bit(tmp_path: Path) -> None:
+    config = load(write(tmp_path))
+    assert [node.mark for node in config.nodes.values()] == [0x10000001, 0x10000002, 0x10000003]
+
+
+def test_the_guard_covers_every_family_and_interface(tmp_path: Path) -> None:
+    config = load(write(tmp_path, lambda document: document["guard"].update(interfaces=["a", "b"])))
+    assert [str(rule) for rule in config.guard] == [
+        f"ip -{version} rule priority 5180 fwmark 0x0/0x10000000 iif {interface} ipproto udp sport 51820 blackhole"
+        for version in (4, 6)
+        for interface in "ab"
+    ]
+
+
+def test_addresses_are_spelled_as_nft_does(tmp_path: Path) -> None:
+    config = load(write(tmp_path, lambda d: d["nodes"]["n1"]["addresses"].update(ip6="FD00:9:0::0:11")))
+    assert config.nodes["n1"].addresses["ip6"] == "fd00:9::11"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d.update(version=2), "version: this daemon reads 1, not 2"),
+        (lambda d: d.pop("port"), "port: missing"),
+        (lambda d: d.update(colour="red"), "colour: unknown key"),
+        (lambda d: d.update(poll_interval=0), "poll_interval: must be more than 0 seconds"),
+        (lambda d: d.update(collapse_window=-1), "collapse_window: must be more than 0 seconds"),
+        (lambda d: d.update(families=["inet"]), "families: 'inet' is none of ip, ip6"),
+        (lambda d: d["guard"].update(mask="bit"), "guard.mask: 'bit' is not a number"),
+        (lambda d: d["guard"].update(mask="0"), "guard.mask: 0 is not a single bit"),
+        (lambda d: d["guard"].update(mask="0x30000000"), "guard.mask: 0x30000000 is not a single bit"),
+        (lambda d: d["guard"].update(mask="0x100000000"), "guard.mask: 0x100000000 is not a single bit"),
+        (lambda d: d["nodes"]["n1"].update(mark=0), "nodes.n1.mark: 0 is not in 1..65535"),
+        (lambda d: d["guard"].update(mask="1"), "nodes.n1.mark: 1 is not in 1..65535, or has the guard's bit"),
+        (lambda d: d["nodes"]["n2"].update(mark=1), "nodes.n2: 1 belongs to n1 already"),
+        (lambda d: d["nodes"]["n2"]["addresses"].update(ip="10.9.0.11"), "nodes.n2: 10.9.0.11 belongs to n1 already"),
+        (
+            lambda d: d["nodes"]["n2"]["addresses"].update(ip="fd00::1"),
+            "nodes.n2.addresses.ip: fd00::1 is an address of",
+        ),
+        (lambda d: d["nodes"]["n2"]["addresses"].update(ip="n2"), "nodes.n2.addresses.ip: 'n2' is not an address"),
+        (lambda d: d["nodes"]["n2"]["addresses"].update(inet="10.9.0.9"), "nodes.n2.addresses.inet: none of ip, ip6"),
+    ],
+)
+def test_a_mistake_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str], change: Change, message: str) -> None:
+    path = write(tmp_path, change)
+    with pytest.raises(ConfigError, match=f"^{re.escape(f'{path}: {message}')}"):
+        load(path)
+    assert main(["check-config", str(path)]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_check_config_is_silent_about_a_valid_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check-config", str(write(tmp_path))]) == 0
+    assert capsys.readouterr() == ("", "")

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: Wirefleet contributors
+from __future__ import annotations
+
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+from wirefleet_steer.haproxy import HAProxyError, Report, ask, parse, servers
+
+# Columns of HAProxy 2.6, shortened; the order is as there.
+HEADER = "# pxname,svname,scur,status,weight,lastchg,check_status,check_duration,last_chk,check_desc,new_in_3_4,"
+ANSWER = f"""{HEADER}
+vpn_back,n1,0,UP,1,12,L7OK,3,,Layer7 check passed,x,
+vpn_back,n2,0,DOWN,100,3,* L4CON,0,"Connection refused, at once",Layer4 connection problem,x,
+vpn_back,n3,0,MAINT,1,0,,,,,x,
+
+"""
+
+
+def test_servers_are_read_by_column_name() -> None:
+    assert parse(ANSWER) == {
+        "n1": Report("UP", 1, "L7OK", "Layer7 check passed", 12),
+        "n2": Report("DOWN", 100, "L4CON", "Layer4 connection problem: Connection refused, at once", 3),
+        "n3": Report("MAINT", 1, "", "", 0),
+    }
+
+
+def test_a_backend_without_servers() -> None:
+    assert parse(f"{HEADER}\n\n") == {}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "",
+        "Unknown command: 'show stat'\n",
+        "Can't find backend.\n",
+        "# pxname,svname\nvpn_back,n1\n",
+        f"{HEADER}\nvpn_back,n1,0,UP,many,12,L7OK,3,,,x,\n",
+        f"{HEADER}\nvpn_back,n1,0,UP\n",
+    ],
+)
+def test_any_other_answer_is_an_error(answer: str) -> None:
+    with pytest.raises(HAProxyError):
+        parse(answer)
+
+
+def test_a_socket_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(HAProxyError, match=r"admin\.sock: .*No such file"):
+        ask(str(tmp_path / "admin.sock"), "show stat")
+
+
+def test_the_whole_answer_is_read(tmp_path: Path) -> None:
+    path = str(tmp_path / "admin.sock")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        asked: list[bytes] = []
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                asked.append(connection.recv(1000))
+                for part in (ANSWER[:50], ANSWER[50:]):
+                    connection.sendall(part.encode())
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        assert servers(path, "vpn_back").keys() == {"n1", "n2", "n3"}
+        thread.join()
+    assert asked == [b"show stat vpn_back 4 -1\n"]

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: Wirefleet contributors
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from wirefleet.iproute import Rule
+from wirefleet_steer import __main__ as cli
+from wirefleet_steer import status
+from wirefleet_steer.config import Config, load
+from wirefleet_steer.decide import NodeState, Standing, State
+from wirefleet_steer.elements import wanted
+from wirefleet_steer.haproxy import Report
+from wirefleet_steer.status import Snapshot, explain, reached, rows
+
+from .conftest import steer_config
+
+UP, DRAINING, DOWN = Standing.UP, Standing.DRAINING, Standing.DOWN
+PASSED = "Layer7 check passed"
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    path = tmp_path / "steer.json"
+    path.write_text(json.dumps(steer_config(tmp_path)))
+    return load(path)
+
+
+def snapshot(config: Config, report: Report | None, n1: Standing, n2: Standing = UP) -> Snapshot:
+    """One with a report about n1, and with what the kernel holds."""
+    state = State({"n1": NodeState(n1), "n2": NodeState(n2), "n3": NodeState()})
+    elements = {family: wanted(config, family, state) for family in config.families}
+    return Snapshot({} if report is None else {"n1": report}, elements, None if report else "admin.sock: gone")
+
+
+@pytest.mark.parametrize(
+    ("report", "kernel", "expected"),
+    [
+        (Report("UP", 1, "L7OK", PASSED, 9), UP, ("UP", "up", 1, 9, PASSED)),
+        (Report("DOWN", 1, "L4TOUT", "timeout", 9), DOWN, ("DOWN", "down", 1, 9, "timeout")),
+        (Report("DOWN", 1, "L4TOUT", "timeout", 9), UP, ("DOWN", "up (held)", 1, 9, "held, all nodes fail: timeout")),
+        (None, UP, ("unknown", "up", None, None, "admin.sock: gone")),
+    ],
+)
+def test_a_row(config: Config, report: Report | None, kernel: Standing, expected: tuple[object, ...]) -> None:
+    row = next(rows(config, snapshot(config, report, kernel), {0x10000001: 7}))
+    assert (row.haproxy, row.kernel, row.weight, row.since, row.reason) == expected
+    assert row.sessions == 7
+
+
+def test_families_that_disagree_are_shown_apart(config: Config) -> None:
+    both = snapshot(config, None, UP)
+    mixed = Snapshot({}, {"ip": both.elements["ip"], "ip6": snapshot(config, None, DRAINING).elements["ip6"]})
+    assert next(rows(config, mixed, {})).kernel == "ip up, ip6 draining"
+    assert next(rows(config, Snapshot({}, {}), {})).kernel == "missing"
+
+
+@pytest.mark.parametrize(
+    ("report", "kernel", "up", "drained"),
+    [
+        (Report("UP", 1, "L7OK"), UP, True, False),
+        (Report("UP 1/2", 1, "L7OK"), UP, False, False),  # not checked yet
+        (Report("UP", 1, "L7OK"), DOWN, False, True),  # the kernel has yet to follow
+        (Report("NOLB", 1, "L7OKC"), UP, False, False),
+        (Report("NOLB", 1, "L7OKC"), DRAINING, False, True),
+        (Report("DOWN", 1, "L4TOUT"), UP, False, False),  # held
+        (Report("DOWN", 1, "L4TOUT"), DOWN, False, True),
+        (None, UP, False, False),
+    ],
+)
+def test_goals(config: Config, report: Report | None, kernel: Standing, up: bool, drained: bool) -> None:
+    shot = snapshot(config, report, kernel)
+    assert reached(config, shot, config.nodes["n1"], "up") is up
+    assert reached(config, shot, config.nodes["n1"], "drained") is drained
+
+
+def test_a_missing_table_reaches_no_goal(config: Config) -> None:
+    shot = snapshot(config, Report("UP", 1, "L7OK"), UP)
+    half = Snapshot(shot.reports, {"ip": shot.elements["ip"]})
+    assert not reached(config, half, config.nodes["n1"], "up")
+    assert not reached(config, half, config.nodes["n1"], "drained")
+
+
+@pytest.mark.parametrize(
+    ("report", "kernel", "advice"),
+    [
+        (Report("UP", 1, "L7OK"), UP, "nothing to do"),
+        (Report("UP", 1, "L7OK"), DOWN, "is wirefleet-steer running"),
+        (Report("UP", 0, "L7OK"), DRAINING, "set weight vpn_back/n1 100%"),
+        (Report("UP 1/2", 1, "INI"), DOWN, "wait for the next one"),
+        (Report("MAINT", 1), DOWN, "set server vpn_back/n1 state ready"),
+        (Report("DRAIN", 1, "L7OK"), DRAINING, "an operator drains it here"),
+        (Report("NOLB", 1, "L7OKC"), DRAINING, "wirefleet-node undrain"),
+        (Report("DOWN", 1, "L4TOUT"), DOWN, "no answer through the probe tunnel"),
+        (Report("DOWN", 1, "L7STS"), DOWN, "wirefleet-node status"),
+        (Report("DOWN", 1, "L4TOUT"), UP, "look at this balancer and its network"),
+        (None, UP, "until HAProxy answers"),
+    ],
+)
+def test_the_advice(
+    config: Config, monkeypatch: pytest.MonkeyPatch, report: Report | None, kernel: Standing, advice: str
+) -> None:
+    monkeypatch.setattr(status, "missing_rules", lambda rules: [])
+    lines = list(explain(config, snapshot(config, report, kernel), config.nodes["n1"], 0))
+    assert advice in lines[-1]
+
+
+def test_a_missing_table_and_guard_are_explained(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing_is_there(rules: list[Rule]) -> list[Rule]:
+        return list(rules)
+
+    monkeypatch.setattr(status, "missing_rules", nothing_is_there)
+    text = "\n".join(explain(config, Snapshot({"n1": Report("UP", 1, "L7OK")}, {}), config.nodes["n1"], 0))
+    assert "kernel    ip 10.9.0.11: table wirefleet is missing" in text
+    assert "guard     missing: ip -6 rule priority 5180" in text
+    assert "every packet is dropped" in text
+
+
+@pytest.mark.parametrize(("kernel", "code"), [(UP, 0), (DRAINING, 1)])
+def test_the_command_prints_a_table_and_says_whether_anybody_takes_clients(
+    config: Config,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    kernel: Standing,
+    code: int,
+) -> None:
+    monkeypatch.setattr(status, "take", lambda config: snapshot(config, None, kernel, n2=DOWN))
+    monkeypatch.setattr(status, "count_sessions", lambda config, shot: {})
+    assert cli.main(["--config", str(tmp_path / "steer.json"), "status"]) == code
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["NODE", "HAPROXY", "KERNEL", "WEIGHT", "SLOTS", "SESSIONS", "SINCE", "REASON"]
+    assert [line.split()[0] for line in lines[1:]] == ["n1", "n2", "n3"]
+    assert cli.main(["--config", str(tmp_path / "steer.json"), "status", "--json"]) == code
+    assert [row["kernel"] for row in json.loads(capsys.readouterr().out)] == [kernel.value, "down", "down"]
+
+
+def test_an_unknown_node_is_named(config: Config, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert cli.main(["--config", str(tmp_path / "steer.json"), "explain", "n9"]) == 2
+    assert "n9: no such node; there are n1, n2, n3" in capsys.readouterr().err
