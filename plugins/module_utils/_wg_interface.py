@@ -532,7 +532,6 @@ class Interface:
         descriptor = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            shutil.rmtree(self._staging, ignore_errors=True)
             yield
         finally:
             shutil.rmtree(self._staging, ignore_errors=True)

@@ -5,8 +5,10 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -450,6 +452,18 @@ def test_full_disk_is_answered_by_putting_back(system: FakeSystem, monkeypatch: 
         interface(system).up(TEXT + "PersistentKeepalive = 5\n")
     assert any(command.startswith("wg syncconf") for command in system.commands)
     assert system.device == live
+
+
+def test_runs_wait_for_each_other(system: FakeSystem) -> None:
+    other = os.open(system.file.parent, os.O_RDONLY)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    run = threading.Thread(target=lambda: interface(system).up(TEXT))
+    run.start()
+    run.join(0.2)
+    assert system.commands == []
+    os.close(other)
+    run.join(10)
+    assert system.active
 
 
 # --- the real System ------------------------------------------------------------------------------------------------
