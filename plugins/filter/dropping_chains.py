@@ -1,5 +1,5 @@
-# Copyright: Wirefleet contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: Wirefleet contributors
 """Filter dropping_chains: other firewalls that drop what the cluster needs."""
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ version_added: 0.1.0
 short_description: Find base chains of other firewalls that drop a UDP port
 description:
   - Reads the output of C(nft --json --terse list ruleset), which shows iptables-nft, ufw, Docker and firewalld as well.
-  - A heuristic, a chain counts when its policy is drop and no rule in its table accepts the port.
+  - A heuristic. A chain counts when its policy, or a rule at its end, refuses what comes, and no rule that may accept
+    the port is reached from it. What the ruleset does not tell, such as the contents of named sets, counts as accepted.
 positional: _input, hook, port
 options:
   _input:
