@@ -1,5 +1,5 @@
-# Copyright: Wirefleet contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: Wirefleet contributors
 """Where the truth of a running cluster lies: which ledger is the newest, which secret is the cluster's. Pure.
 
 The order is always the same: what the operator gives, then what live nodes have, then the controller's store.
@@ -7,7 +7,7 @@ The order is always the same: what the operator gives, then what live nodes have
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.wirefleet.vpn.plugins.module_utils._keys import KeyFormatError, public_key, validate_key
@@ -24,21 +24,22 @@ def newest_ledger(on_nodes: Mapping[str, Mapping[str, Any]], stored: Mapping[str
     Two nodes with one generation and different entries mean that two controllers wrote at once.
     """
     places = {f"node {name}": read for name, read in sorted(on_nodes.items())}
-    # A clone of the repository may lag behind the nodes, so the store counts only where no node has a ledger.
-    if not any(read["present"] for read in places.values()):
+    # A clone of the repository may lag behind the nodes, so the store counts only where it is ahead of all of them:
+    # a new cluster's nodes, or nodes that were away while the others went on.
+    if stored["generation"] > max((read["generation"] for read in places.values()), default=-1):
         places = {"the store": stored}
-    generation = max((read["generation"] for read in places.values()), default=0)
+    generation = max(read["generation"] for read in places.values())
     newest = {where: read["entries"] for where, read in places.items() if read["generation"] == generation}
-    first = next(iter(newest), None)
-    for where, entries in newest.items():
-        if first is not None and entries != newest[first]:
+    first, *others = newest
+    for where in others:
+        if newest[where] != newest[first]:
             raise StateError(
                 f"{first} and {where} both have generation {generation} of the ledger, but not the same one: two"
                 " controllers wrote at once. Move the ledger file that is wrong aside on its node and run again"
             )
     return {
         "generation": generation,
-        "entries": newest[first] if first is not None else [],
+        "entries": newest[first],
         "nodes": {name: read["generation"] for name, read in on_nodes.items()},
         "stored": stored["generation"],
     }
@@ -49,16 +50,11 @@ def choose_secret(name: str, given: str | None, on_nodes: Mapping[str, str], sto
 
     Errors name hosts and public keys, never the secret.
     """
-    try:
-        given, stored = (validate_key(value.strip()) if value else None for value in (given, stored))
-    except KeyFormatError as error:
-        raise StateError(f"the {name} secret given or stored on the controller: {error}") from None
+    given = given and _valid(f"the {name} secret given by variable", given)
+    stored = stored and _valid(f"the {name} secret in the controller's store", stored)
     held: dict[str, list[str]] = {}
     for node, value in sorted(on_nodes.items()):
-        try:
-            held.setdefault(validate_key(value.strip()), []).append(node)
-        except KeyFormatError as error:
-            raise StateError(f"{node}: its {name} secret: {error}") from None
+        held.setdefault(_valid(f"node {node}: its {name} secret", value), []).append(node)
 
     def describe(value: str) -> str:
         return f" (public key {public_key(value)})" if name == "service" else ""
@@ -67,9 +63,16 @@ def choose_secret(name: str, given: str | None, on_nodes: Mapping[str, str], sto
         listed = "; ".join(f"{', '.join(nodes)}{describe(value)}" for value, nodes in held.items())
         raise StateError(f"the nodes do not have the same {name} secret: {listed}")
     if held and given and given not in held:
-        (live, nodes), *_rest = held.items()
+        [(live, nodes)] = held.items()
         raise StateError(
-            f"the {name} secret given by variable{describe(given)} is not the one that {', '.join(nodes)} run"
+            f"the {name} secret given by variable{describe(given)} is not the one of {', '.join(nodes)}"
             f"{describe(live)}: every client would be cut off"
         )
     return given or next(iter(held), None) or stored
+
+
+def _valid(where: str, value: str) -> str:
+    try:
+        return validate_key(value)
+    except KeyFormatError as error:
+        raise StateError(f"{where}: {error}") from None
