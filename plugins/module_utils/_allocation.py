@@ -114,7 +114,8 @@ class _Pool:
     """The host addresses of one network as numbers, from `first` to `last`, and who has which."""
 
     network: IPNetwork
-    reserved: list[tuple[int, int]]  # sorted ranges that neither overlap nor touch, first and last inclusive
+    # Sorted ranges, both ends inclusive, apart from each other; each lies in the network, or covers it.
+    reserved: list[tuple[int, int]]
     claims: dict[int, _Claim] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -148,8 +149,8 @@ class _Pool:
         """The free addresses, lowest first: one walk serves all who lack one."""
         number = self.first
         for low, high in (*self.reserved, (self.last + 1, self.last + 1)):
-            yield from (n for n in range(number, min(low, self.last + 1)) if n not in self.claims)
-            number = max(number, high + 1)
+            yield from (n for n in range(number, low) if n not in self.claims)
+            number = high + 1
 
     def text(self, number: int) -> str:
         return str(IPAddress(number, self.version))

@@ -79,6 +79,7 @@ def test_exhaustion_says_what_is_missing_and_what_rests() -> None:
         (["10.80.0.0/28"], "10.80.0.16"),
         (["10.80.0.0/28", "10.80.0.16", "10.80.0.18"], "10.80.0.17"),
         (["10.80.0.2", "10.80.0.1", "10.80.0.0/31"], "10.80.0.3"),
+        (["10.80.0.0", "10.80.0.255"], "10.80.0.1"),
         (["10.79.255.0/24", "10.81.0.0/16", "fd00:80::/96"], "10.80.0.1"),
     ],
 )
@@ -89,6 +90,11 @@ def test_reserved_is_not_handed_out(reserved: list[str], expected: str) -> None:
 def test_a_reservation_of_quintillions_costs_nothing() -> None:
     ledger = run(["alice"], ["fd00::/48"], reserved=["fd00::/49"])
     assert addresses(ledger) == {"alice": ["fd00:0:0:8000::"]}
+
+
+def test_a_reserved_broadcast_address_frees_nothing() -> None:
+    with pytest.raises(AllocationError, match="is full: 1 of 3 "):
+        run(["a", "b", "c"], ["192.0.2.0/30"], reserved=["192.0.2.3"])
 
 
 @pytest.mark.parametrize("reserved", ["10.80.0.0/24", "10.0.0.0/8"])
@@ -184,6 +190,11 @@ def test_two_networks_that_become_one_leave_one_address_each() -> None:
         "b": {"addresses": ["10.80.0.2"], "former": {"10.80.0.130": DAY[22]}},
         "c": {"addresses": ["10.80.0.3"]},
     }
+
+
+def test_an_address_that_is_written_twice_counts_once() -> None:
+    ledger = {"a": {"addresses": ["fd00:80::7", "fd00:80:0::7"]}}
+    assert run(["a"], [V6], ledger=ledger) == {"a": {"addresses": ["fd00:80::7"]}}
 
 
 # -- explicit addresses --------------------------------------------------------------
