@@ -48,6 +48,12 @@ options:
       - V(Endpoint) is set for a new peer, and where the previous file said something else. A peer that roamed stays
         where it is.
     type: str
+  private_key_path:
+    description:
+      - A key file on the host, as M(wirefleet.vpn.wg_keypair) keeps it, whose key is put into O(config), which then
+        must not have one. So the key of a host never leaves it.
+      - In check mode the file may be missing.
+    type: path
   state:
     description:
       - V(up) applies O(config), and starts the interface if it is down.
@@ -153,7 +159,11 @@ actions:
   sample: [sync, address, file]
 """
 
+import re
+from pathlib import Path
+
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.wirefleet.vpn.plugins.module_utils._keys import generate_private_key, validate_key
 from ansible_collections.wirefleet.vpn.plugins.module_utils._wg_interface import Interface, InterfaceError, Outcome
 
 SHOWN_PEERS = 100
@@ -161,6 +171,7 @@ SHOWN_PEERS = 100
 ARGUMENT_SPEC = {
     "name": {"type": "str", "required": True},
     "config": {"type": "str", "no_log": True},
+    "private_key_path": {"type": "path", "no_log": False},
     "state": {"type": "str", "choices": ["up", "down", "absent"], "default": "up"},
     "enabled": {"type": "bool", "default": True},
     "implementation": {"type": "str", "choices": ["auto", "kernel"], "default": "auto"},
@@ -172,12 +183,30 @@ def apply(params: dict, check_mode: bool) -> Outcome:
     interface = Interface(params["name"], check_mode=check_mode)
     if params["state"] != "up":
         return interface.down(enabled=params["enabled"], remove=params["state"] == "absent")
+    text = params["config"]
+    if params["private_key_path"]:
+        text = with_private_key(text, Path(params["private_key_path"]), may_be_missing=check_mode)
     return interface.up(
-        params["config"],
+        text,
         enabled=params["enabled"],
         require_kernel=params["implementation"] == "kernel",
         allow_key_change=params["allow_key_change"],
     )
+
+
+def with_private_key(text: str, path: Path, *, may_be_missing: bool) -> str:
+    """Put the key of the file `path` into the [Interface] section of a wg-quick file."""
+    if re.search(r"^\s*PrivateKey\s*=", text, re.MULTILINE | re.IGNORECASE):
+        raise InterfaceError("config has a PrivateKey, and private_key_path is given: only one of them can be right")
+    try:
+        key = validate_key(path.read_text().strip())
+    except FileNotFoundError:
+        if not may_be_missing:
+            raise InterfaceError(f"{path}: there is no such key file") from None
+        key = generate_private_key()
+    except (OSError, ValueError) as error:
+        raise InterfaceError(f"{path}: {error}") from None
+    return re.sub(r"^\[Interface\][ \t]*$", f"[Interface]\nPrivateKey = {key}", text, count=1, flags=re.MULTILINE)
 
 
 def as_result(outcome: Outcome) -> dict:

@@ -119,14 +119,24 @@ def explain(config: Config, snapshot: Snapshot, node: Node, now: float) -> Itera
 
 
 def reached(config: Config, snapshot: Snapshot, node: Node, goal: str) -> bool:
-    """Say whether the node is "up" (HAProxy and all tables agree), or "drained" (no table gives it clients)."""
+    """Say whether the node is where the ``goal`` wants it.
+
+    "up": HAProxy and all tables agree that it takes clients. "drained": no table gives it clients. "settled": all tables
+    agree with HAProxy, and the node is not down, or is so because an operator put it into maintenance.
+    """
     found = standings(snapshot, node)
     if not found or len(snapshot.elements) < len(config.families):
         return False
     if goal == "drained":
         return Standing.UP not in found.values()
     report = snapshot.reports.get(node.name)
-    return report is not None and read(report, Standing.DOWN) is Standing.UP and set(found.values()) == {Standing.UP}
+    if report is None:
+        return False
+    wanted = read(report, Standing.DOWN)
+    if goal == "up":
+        return wanted is Standing.UP and set(found.values()) == {wanted}
+    by_operator = report.status.startswith(BY_OPERATOR)
+    return (wanted in (Standing.UP, Standing.DRAINING) or by_operator) and set(found.values()) == {wanted}
 
 
 def wait(config: Config, node: Node, goal: str, timeout: float) -> bool:

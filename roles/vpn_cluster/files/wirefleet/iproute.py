@@ -17,7 +17,7 @@ from typing import Any
 from .command import CommandError, run
 
 BLACKHOLE = "6"  # RTN_BLACKHOLE, linux/rtnetlink.h
-UDP = ("udp", "ipproto-17")  # with and without -N
+UDP = ("udp", "ipproto-17")  # with and without /etc/protocols, which minimal hosts lack
 ALL_BITS = 0xFFFFFFFF
 
 
@@ -41,7 +41,7 @@ class Rule:
         if self.iif is not None:
             words += ["iif", self.iif]
         if self.udp_sport is not None:
-            words += ["ipproto", "udp", "sport", str(self.udp_sport)]
+            words += ["ipproto", "17", "sport", str(self.udp_sport)]
         return words + (["blackhole"] if self.table is None else ["table", str(self.table)])
 
     def __str__(self) -> str:

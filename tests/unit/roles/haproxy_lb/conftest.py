@@ -21,6 +21,9 @@ from typing import Any
 import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
+from wirefleet_steer import haproxy
+
+from ..vpn_cluster.conftest import network as network  # a fixture
 
 REPOSITORY = Path(__file__).resolve().parents[4]
 TEMPLATES = REPOSITORY / "roles/haproxy_lb/templates"
@@ -113,7 +116,7 @@ class Network:
         command = ["ip", "netns", "exec", self.namespace(name), *argv]
         done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60)
         assert not check or done.returncode == 0, f"{' '.join(argv)}: {done.stderr}"
-        return done.stdout
+        return done.stdout + done.stderr
 
     def start(self, name: str, *argv: str, **options: Any) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(["ip", "netns", "exec", self.namespace(name), *argv], **options)
@@ -152,13 +155,11 @@ class Network:
             self.keys[name] = (private, public.strip())
         return self.keys[name]
 
-    def stop(self, process: subprocess.Popen[bytes]) -> None:
-        process.kill()
-        process.wait()
-
     def close(self) -> None:
         for process in reversed(self.processes):
-            self.stop(process)
+            process.terminate()  # not kill: wireguard-go removes its control socket
+        for process in self.processes:
+            process.wait(timeout=10)
         for name in reversed(self.names):
             subprocess.run(["ip", "netns", "del", self.namespace(name)], check=False)
 
@@ -284,8 +285,6 @@ class Cluster(Network):
         return int(answer["nftables"][1]["counter"]["packets"])
 
     def haproxy(self, command: str) -> str:
-        from wirefleet_steer import haproxy
-
         return haproxy.ask(str(self.directory / "admin.sock"), command)
 
     def steerctl(self, *argv: str, check: bool = True) -> str:
@@ -370,9 +369,11 @@ http.server.ThreadingHTTPServer(("0.0.0.0", 8051), Handler).serve_forever()
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    network = Cluster(tmp_path_factory.mktemp("cluster"))
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    cluster = Cluster(tmp_path_factory.mktemp("cluster"))
     try:
-        network.build()
-        yield network
+        cluster.build()
+        yield cluster
     finally:
-        network.close()
+        cluster.close()

@@ -34,7 +34,7 @@ def test_marks_have_the_guards_bit(tmp_path: Path) -> None:
 def test_the_guard_covers_every_family_and_interface(tmp_path: Path) -> None:
     config = load(write(tmp_path, lambda document: document["guard"].update(interfaces=["a", "b"])))
     assert [str(rule) for rule in config.guard] == [
-        f"ip -{version} rule priority 5180 fwmark 0x0/0x10000000 iif {interface} ipproto udp sport 51820 blackhole"
+        f"ip -{version} rule priority 5180 fwmark 0x0/0x10000000 iif {interface} ipproto 17 sport 51820 blackhole"
         for version in (4, 6)
         for interface in "ab"
     ]

@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: Wirefleet contributors
+"""The daemon against the real kernel, in a namespace of its own; HAProxy's answers are scripted here."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from wirefleet.command import CommandError, run
+from wirefleet_steer import daemon as module
+from wirefleet_steer import haproxy, kernel, probe
+from wirefleet_steer.config import Config, load
+from wirefleet_steer.daemon import GUARD_INTERVAL, STALE_AFTER, Steer, prepare
+from wirefleet_steer.decide import Standing
+from wirefleet_steer.elements import EMPTY
+from wirefleet_steer.haproxy import HAProxyError, Report
+
+from .conftest import render, steer_config, steer_variables
+
+pytestmark = [pytest.mark.root, pytest.mark.usefixtures("network")]
+
+UP = Report("UP", 1, "L7OK", "Layer7 check passed")
+DOWN = Report("DOWN", 1, "L4TOUT", "Layer4 timeout")
+
+Says = Callable[..., None]
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    nodes = steer_config(tmp_path)["nodes"]
+    nodes["n1"].update(probe_interface="wfp1", probe_peer={"public_key": "K"})
+    (tmp_path / "steer.json").write_text(json.dumps(steer_config(tmp_path, nodes=nodes)))
+    (tmp_path / "steer.nft").write_text(render("steer.nft.j2", steer_variables()))
+    return load(tmp_path / "steer.json")
+
+
+@pytest.fixture
+def says(monkeypatch: pytest.MonkeyPatch) -> Says:
+    """Set what HAProxy answers from now on; without arguments, it does not."""
+
+    def set_answer(**reports: Report) -> None:
+        def answer(path: str, backend: str) -> dict[str, Report]:
+            if not reports:
+                raise HAProxyError(f"{path}: Connection refused")
+            return reports
+
+        monkeypatch.setattr(haproxy, "servers", answer)
+
+    set_answer()
+    return set_answer
+
+
+@pytest.fixture
+def steer(config: Config, says: Says) -> Steer:
+    """A daemon that has just started, with all nodes up."""
+    prepare(config)
+    steer = Steer(config)
+    steer.start()
+    says(n1=UP, n2=UP, n3=UP)
+    steer.round()
+    return steer
+
+
+def written(family: str) -> object:
+    return kernel.read(family, "wirefleet")
+
+
+def events(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return re.findall(r"^event=(\w+)", capsys.readouterr().err, re.MULTILINE)
+
+
+def test_prepare_puts_guard_and_table_in_place_once(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
+    prepare(config)
+    assert events(capsys) == ["guard_added", "guard_added"]
+    prepare(config)
+    assert events(capsys) == []
+    assert written("ip") == written("ip6") == EMPTY
+
+
+def test_the_kernel_follows_haproxy_in_both_families(steer: Steer, says: Says) -> None:
+    for family in ("ip", "ip6"):
+        assert written(family) == steer.elements[family]
+        assert len(steer.elements[family]["accepting"]) == 3
+    says(n1=UP, n2=DOWN, n3=UP)
+    steer.round()
+    for family in ("ip", "ip6"):
+        assert written(family) == steer.elements[family]
+        assert len(steer.elements[family]["accepting"]) == 2
+
+
+def test_a_change_is_one_transaction_and_none_is_none(
+    steer: Steer, says: Says, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripts: list[str] = []
+    monkeypatch.setattr(module, "apply", scripts.append)
+    steer.round()
+    assert scripts == []
+    says(n1=UP, n2=UP, n3=Report("UP", 0, "L7OK"))
+    steer.round()
+    steer.round()
+    assert len(scripts) == 1
+    assert "ip wirefleet initiators { 10.9.0.13 }" in scripts[0]
+    assert "ip6 wirefleet initiators { fd00:9::13 }" in scripts[0]
+
+
+def test_one_event_for_each_change(steer: Steer, says: Says, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    says(n1=DOWN, n2=UP, n3=UP)
+    steer.round()
+    steer.round()
+    assert capsys.readouterr().err == 'event=node node=n1 state=down was=up haproxy=DOWN reason="Layer4 timeout"\n'
+    assert steer.transitions["n1"] == 2
+
+
+def test_haproxy_is_gone(steer: Steer, says: Says, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    before = written("ip")
+    says()
+    steer.round()
+    steer.round()
+    assert written("ip") == before
+    assert events(capsys) == ["failed"]
+    assert "Connection refused" in (steer.problem() or "")
+    response = steer.answer("/healthz")
+    assert response is not None
+    assert response.status == 503
+    says(n1=UP, n2=UP, n3=UP)
+    steer.round()
+    assert events(capsys) == ["recovered"]
+    assert steer.problem() is None
+
+
+def test_a_new_daemon_holds_what_the_kernel_has_until_haproxy_answers(steer: Steer, says: Says, config: Config) -> None:
+    says(n1=DOWN, n2=UP, n3=Report("DRAIN", 1, "L7OK"))
+    steer.round()
+    before = written("ip")
+    says()
+    successor = Steer(config)
+    successor.start()
+    successor.round()
+    assert {name: successor.state.standing(name) for name in config.nodes} == {
+        "n1": Standing.DOWN,
+        "n2": Standing.UP,
+        "n3": Standing.DRAINING,
+    }
+    assert written("ip") == before
+
+
+def test_a_flushed_table_is_restored_even_without_haproxy(
+    steer: Steer, says: Says, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = written("ip"), written("ip6")
+    says()
+    steer.round()
+    capsys.readouterr()
+    for table in ("ip wirefleet", "ip6 wirefleet"):
+        run(["nft", "delete", "table", *table.split()])
+        steer.inspect()
+        assert (written("ip"), written("ip6")) == before
+        assert events(capsys) == ["table_restored"]
+    assert steer.totals["restores"] == 2
+
+
+def test_elements_that_somebody_removed_are_put_back(steer: Steer) -> None:
+    before = written("ip")
+    run(["nft", "flush", "set", "ip", "wirefleet", "initiators"])
+    run(["nft", "add element ip wirefleet responders { 192.0.2.1 }"])
+    steer.inspect()
+    assert written("ip") == before
+
+
+def test_a_table_that_can_not_be_loaded_is_tried_again(
+    steer: Steer, config: Config, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = written("ip")
+    rules = Path(config.ruleset).read_text()
+    capsys.readouterr()
+    Path(config.ruleset).write_text("nonsense")
+    run(["nft", "flush", "ruleset"])
+    steer.inspect()
+    steer.round()
+    assert events(capsys) == ["failed"]
+    assert "nonsense" in (steer.problem() or "")
+    Path(config.ruleset).write_text(rules)
+    steer.round()
+    assert events(capsys) == ["table_restored", "recovered"]
+    assert written("ip") == before
+
+
+def test_a_failed_write_is_made_good(steer: Steer, says: Says, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(script: str) -> None:
+        raise CommandError(["nft"], 1, "Resource busy")
+
+    says(n1=UP, n2=UP, n3=DOWN)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "apply", fail)
+        steer.round()
+    assert steer.problem() == "table: nft: exit 1: Resource busy"
+    steer.round()
+    assert steer.problem() is None
+    assert len(steer.elements["ip"]["accepting"]) == 2
+    assert written("ip") == steer.elements["ip"]
+
+
+def test_the_guard_is_put_back(steer: Steer, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(["ip", "-6", "rule", "del", "priority", "5180"])
+    now = module.time.monotonic() + GUARD_INTERVAL
+    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    steer.round()
+    assert "blackhole" in run(["ip", "-6", "rule"])
+    assert steer.totals["guard_repairs"] == 1
+
+
+def test_only_a_tunnel_that_does_not_answer_is_renewed(
+    steer: Steer, says: Says, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renewed: list[tuple[str, str]] = []
+    monkeypatch.setattr(probe, "renew", lambda interface, key: renewed.append((interface, key)))
+    now = module.time.monotonic()
+    for report in (UP, Report("DOWN", 1, "L7STS"), Report("MAINT", 1, "L4TOUT"), DOWN, DOWN):
+        says(n1=report, n2=UP, n3=DOWN)
+        now += probe.INTERVAL
+        monkeypatch.setattr(module.time, "monotonic", lambda now=now: now)
+        steer.round()
+        steer.round()
+    assert renewed == [("wfp1", "K")] * 2
+
+
+def test_a_probe_that_can_not_be_renewed_stops_nothing_else(steer: Steer, says: Says) -> None:
+    says(n1=DOWN, n2=UP, n3=UP)
+    steer._probes_due = 0
+    steer.round()
+    assert "probe n1" in steer.troubles, "there is no interface wfp1"
+    assert steer.problem() is None, "the kernel follows HAProxy all the same"
+    assert len(steer.elements["ip"]["accepting"]) == 2
+
+
+def test_a_loop_that_hangs_is_a_problem(steer: Steer) -> None:
+    steer.round_at -= STALE_AFTER + 1
+    assert steer.problem() == "the loop's last round was 6 s ago"
+
+
+def test_pages(steer: Steer, says: Says) -> None:
+    run(["nft", "add element ip wirefleet sessions { 1 : 0x10000002, 2 : 0x10000002 }"])
+    says(n1=DOWN, n2=DOWN, n3=DOWN)
+    steer.round()
+    page = steer.answer("/metrics")
+    assert page is not None
+    for sample in (
+        'wirefleet_steer_haproxy_up{cluster="default"} 1',
+        'wirefleet_steer_holding{cluster="default"} 1',
+        'wirefleet_steer_holds_total{cluster="default"} 1',
+        'wirefleet_steer_node_held{cluster="default",node="n1"} 1',
+        'wirefleet_steer_node_state{cluster="default",node="n1",state="up"} 1',
+        'wirefleet_steer_node_state{cluster="default",node="n1",state="down"} 0',
+        'wirefleet_steer_node_weight{cluster="default",node="n1"} 1',
+        'wirefleet_steer_node_slots{cluster="default",node="n1",family="ip6"} 315',
+        'wirefleet_steer_node_map_elements{cluster="default",node="n2",family="ip",map="sessions"} 2',
+        'wirefleet_steer_map_elements{cluster="default",family="ip",map="sessions"} 2',
+        'wirefleet_steer_map_elements{cluster="default",family="ip6",map="affinity"} 0',
+        'wirefleet_steer_dropped_packets_total{cluster="default",family="ip6",reason="no_node"} 0',
+    ):
+        assert f"\n{sample}\n" in page.body
+    assert steer.answer("/nothing") is None
