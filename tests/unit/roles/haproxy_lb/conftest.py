@@ -237,7 +237,7 @@ class Cluster(Network):
     def owner(self, client: str) -> str:
         """The node with the client's latest handshake; they are a second apart at least."""
         public = self.key(client)[1]
-        times = {}
+        times: dict[str, int] = {}
         for name in NODES:
             for line in self.run(name, "wg", "show", self.device(name), "latest-handshakes").splitlines():
                 key, _, at = line.partition("\t")

@@ -8,6 +8,8 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
+from functools import partial
+from typing import NamedTuple
 
 import pytest
 from wirefleet.command import CommandError, run
@@ -38,24 +40,32 @@ def key() -> tuple[str, str]:
     return private, run(["wg", "pubkey"], stdin=private).strip()
 
 
+class Tunnel(NamedTuple):
+    """Two interfaces, and the node's public key."""
+
+    probe: str
+    node: str
+    peer: str
+
+
 @pytest.fixture
-def tunnel(network: None) -> Iterator[tuple[str, str]]:
-    """Yield the probe's interface and the public key of its peer, a node on port 5001 of loopback."""
+def tunnel(network: None) -> Iterator[Tunnel]:
+    """The node listens on port 5001 of loopback."""
     names = [f"wfp{os.getpid() % 100000}{side}" for side in "ab"]
     (probe_private, probe_public), (node_private, node_public) = key(), key()
     secret = run(["wg", "genpsk"]).strip()
     probe = (
         f"{node_public}\nEndpoint = 127.0.0.1:5001\nAllowedIPs = 10.1.0.2/32, fd00:1::2/128\nPersistentKeepalive = 25"
     )
-    node = f"{probe_public}\nAllowedIPs = 10.1.0.1/32"
+    behind_node = f"{probe_public}\nAllowedIPs = 10.1.0.1/32"
     processes = []
     try:
         for name in names:
             processes.append(subprocess.Popen(["wireguard-go", "-f", name], stderr=subprocess.DEVNULL))
             eventually(lambda name=name: name in run(["wg", "show", "interfaces"]).split())  # type: ignore[misc]
-        setconf(names[1], f"PrivateKey = {node_private}\nListenPort = 5001", node, secret)
-        setconf(names[0], f"PrivateKey = {probe_private}", probe, secret)
-        yield names[0], node_public
+        setconf(names[1], f"PrivateKey = {node_private}\nListenPort = 5001", behind_node, secret)
+        setconf(names[0], f"PrivateKey = {probe_private}", behind_probe, secret)
+        yield Tunnel(names[0], names[1], node_public)
     finally:
         for process in processes:
             process.terminate()  # not kill: it removes its control socket
@@ -69,24 +79,26 @@ def setconf(name: str, interface: str, peer: str, secret: str) -> None:
 
 
 @pytest.mark.root
-def test_renewing_starts_over_and_loses_nothing(tunnel: tuple[str, str]) -> None:
-    interface, peer = tunnel
-    eventually(lambda: probe.handshake_age(interface, peer, time.time()) is not None)
-    before = run(["wg", "showconf", interface])
-    sent = run(["wg", "show", interface, "transfer"])
-    assert probe.renew(interface, peer)
-    assert run(["wg", "show", interface, "transfer"]) != sent, "the peer is a new one"
-    assert run(["wg", "showconf", interface]) == before
-    eventually(lambda: probe.handshake_age(interface, peer, time.time()) is not None)
+def test_a_node_that_returns_is_reached_at_once(tunnel: Tunnel) -> None:
+    age = partial(probe.handshake_age, tunnel.probe, tunnel.peer)
+    eventually(lambda: age(time.time()) is not None)
+    before = run(["wg", "showconf", tunnel.probe])
+    run(["wg", "set", tunnel.node, "listen-port", "5002"])  # the node is away
+    assert probe.renew(tunnel.probe, tunnel.peer)
+    time.sleep(0.5)
+    assert age(time.time()) is None, "the peer is a new one, and waits 5 s for its answer"
+    run(["wg", "set", tunnel.node, "listen-port", "5001"])
+    assert probe.renew(tunnel.probe, tunnel.peer)
+    eventually(lambda: age(time.time()) is not None, timeout=2)
+    assert run(["wg", "showconf", tunnel.probe]) == before, "with its endpoint, its networks, its secret, its keepalive"
 
 
 @pytest.mark.root
-def test_a_peer_that_is_not_there_is_not_made_up(tunnel: tuple[str, str]) -> None:
-    interface, _ = tunnel
-    before = run(["wg", "showconf", interface])
-    assert not probe.renew(interface, key()[1])
-    assert run(["wg", "showconf", interface]) == before
-    assert probe.handshake_age(interface, key()[1], 0) is None
+def test_a_peer_that_is_not_there_is_not_made_up(tunnel: Tunnel) -> None:
+    before = run(["wg", "showconf", tunnel.probe])
+    assert not probe.renew(tunnel.probe, key()[1])
+    assert run(["wg", "showconf", tunnel.probe]) == before
+    assert probe.handshake_age(tunnel.probe, key()[1], 0) is None
 
 
 @pytest.mark.root
