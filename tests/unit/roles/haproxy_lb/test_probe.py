@@ -54,7 +54,7 @@ def tunnel(network: None) -> Iterator[Tunnel]:
     names = [f"wfp{os.getpid() % 100000}{side}" for side in "ab"]
     (probe_private, probe_public), (node_private, node_public) = key(), key()
     secret = run(["wg", "genpsk"]).strip()
-    probe = (
+    behind_probe = (
         f"{node_public}\nEndpoint = 127.0.0.1:5001\nAllowedIPs = 10.1.0.2/32, fd00:1::2/128\nPersistentKeepalive = 25"
     )
     behind_node = f"{probe_public}\nAllowedIPs = 10.1.0.1/32"
