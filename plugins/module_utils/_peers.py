@@ -1,5 +1,5 @@
-# Copyright: Wirefleet contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: Wirefleet contributors
 """Peers of the cluster's interfaces, computed once in Python instead of once per peer in a template. Pure.
 
 A peer is a dict: name, public_key, allowed_ips (list of prefixes) and, where they apply, preshared_key, endpoint
