@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the tests of all scenarios share. A scenario has the name of its lab."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
+from traffic.cluster import Cluster
+from traffic.figures import Figures
+from traffic.hosts import Lab
+from traffic.site import InfraRepository
+
+LAB = Lab(os.environ["MOLECULE_SCENARIO_NAME"])
+FIGURES = Figures(LAB.directory / "figures.json")
+
+
+@pytest.fixture(scope="session")
+def lab() -> Lab:
+    return LAB
+
+
+@pytest.fixture
+def figures() -> Figures:
+    return FIGURES
+
+
+@pytest.fixture(scope="session")
+def infra(tmp_path_factory: pytest.TempPathFactory) -> InfraRepository:
+    return InfraRepository(tmp_path_factory.mktemp("infra"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failed measurement comes with what is needed to see why."""
+    report = yield
+    cluster = getattr(item, "funcargs", {}).get("cluster")
+    if report.failed and isinstance(cluster, Cluster):
+        report.sections.append(("The cluster after the failure", cluster.explain()))
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    terminalreporter.section(f"figures of the lab {LAB.name}")
+    for line in FIGURES.table():
+        terminalreporter.line(line)

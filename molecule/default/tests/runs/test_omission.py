@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a run leaves out stays as it is, or the run is refused. Nobody disappears by omission."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from traffic.cluster import Cluster, peers
+from traffic.hosts import Lab
+from traffic.site import InfraRepository
+
+
+@pytest.fixture
+def inventory(lab: Lab, tmp_path: Path) -> Callable[[Callable[[dict[str, Any]], object]], Path]:
+    """The lab's inventory with a mistake in it."""
+
+    def with_mistake(mistake: Callable[[dict[str, Any]], object]) -> Path:
+        copy = tmp_path / "inventory"
+        shutil.copytree(lab.inventory, copy)
+        tree = yaml.safe_load((copy / "hosts.yml").read_text())
+        tree["all"]["vars"]["lab_directory"] = str(lab.directory)
+        mistake(tree["all"]["children"])
+        (copy / "hosts.yml").write_text(yaml.safe_dump(tree))
+        return copy
+
+    return with_mistake
+
+
+def everybody(cluster: Cluster) -> dict[str, dict[str, str]]:
+    """Each node's peers, by key."""
+    return {name: peers(node, "allowed-ips") for name, node in cluster.nodes.items()}
+
+
+def test_a_run_for_one_host_leaves_the_others_alone(lab: Lab, cluster: Cluster, infra: InfraRepository) -> None:
+    before = everybody(cluster)
+    infra.site(lab.inventory, options=("--limit", "lb1")).assert_unchanged()
+    assert everybody(cluster) == before
+
+
+@pytest.mark.parametrize(
+    ("mistake", "options", "complaint"),
+    [
+        pytest.param(
+            lambda groups: groups["wg_clients"]["hosts"].pop("c2"),
+            (),
+            "1 known client(s) are missing from the inventory and from vpn_clients: c2",
+            id="a client is gone",
+        ),
+        pytest.param(
+            lambda groups: groups["wg_clients"].pop("hosts"),
+            (),
+            "2 known client(s) are missing from the inventory and from vpn_clients: c1, c2",
+            id="all are gone",
+        ),
+        pytest.param(
+            lambda groups: groups["wg_clients"].pop("hosts"),
+            ("--extra-vars", "vpn_max_removals=2"),
+            "the inventory has no client at all",
+            id="all are gone, and removals are allowed",
+        ),
+    ],
+)
+def test_a_client_that_is_missing_is_an_error(
+    cluster: Cluster,
+    infra: InfraRepository,
+    inventory: Callable[[Callable[[dict[str, Any]], object]], Path],
+    mistake: Callable[[dict[str, Any]], object],
+    options: tuple[str, ...],
+    complaint: str,
+) -> None:
+    before = everybody(cluster)
+    run = infra.site(inventory(mistake), options=options)
+    assert run.code != 0, run.output
+    # However the terminal breaks the lines.
+    assert complaint in " ".join(run.output.split()), run.output
+    assert run.total("changed") == 0, run.output
+    assert everybody(cluster) == before

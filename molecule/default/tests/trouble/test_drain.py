@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Two nodes are drained, one in HAProxy and one by itself, while their clients are busy.
+
+A stock client moves when it rekeys, two minutes after its last handshake. All of this module happens meanwhile, and
+one stream of pings for each client sees it from the first to the last second.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+
+import pytest
+from traffic.cluster import Client, Cluster, status
+from traffic.figures import Figures
+from traffic.hosts import until
+from traffic.ping import Ping
+
+REKEY_SECONDS = 120
+SLACK = 40
+
+
+@dataclass(frozen=True)
+class Drain:
+    """Both drains, and the pings that watch them."""
+
+    begin: float
+    pings: dict[str, Ping]
+    watched: ExitStack
+
+
+@pytest.fixture(scope="module")
+def drain(cluster: Cluster, c1: Client, c2: Client, web: dict[int, str]) -> Iterator[Drain]:
+    cluster.place(c1, "n1")
+    cluster.place(c2, "n2")
+    begin = time.monotonic()
+    with cluster.drained_in_haproxy("n1"), cluster.drained_at_node("n2"), ExitStack() as watched:
+        pings = {"c1": Ping(c1.host, web[4], 0.1), "c2": Ping(c2.host, web[6], 0.1)}
+        for ping in pings.values():
+            watched.enter_context(ping)
+        yield Drain(begin, pings, watched)
+
+
+@pytest.mark.usefixtures("drain")
+class TestWhileNodesAreDrained:
+    def test_haproxy_and_the_kernel_agree(self, cluster: Cluster) -> None:
+        states = cluster.states()
+        assert {node: row["kernel"] for node, row in states.items()} == {
+            "n1": "draining",
+            "n2": "draining",
+            "n3": "up",
+        }
+        assert {node: row["slots"] for node, row in states.items()} == {"n1": 0, "n2": 0, "n3": 1024}
+
+    def test_the_agent_says_so(self, cluster: Cluster) -> None:
+        inner = cluster.nodes["n2"].check_output("ip -4 -brief address show wg0").split()[2].split("/")[0]
+        # Asked as HAProxy does, through the balancer's tunnel to the node.
+        assert status(cluster.balancer, f"http://{inner}:8051/healthz") == 404
+        explained = cluster.balancer.check_output("wirefleet-steer explain n2")
+        assert "undrain" in explained
+
+    @pytest.mark.parametrize(
+        ("what", "command"),
+        [
+            ("HAProxy reloaded", "systemctl reload haproxy"),
+            ("HAProxy restarted", "systemctl restart haproxy"),
+            ("wirefleet-steer restarted", "systemctl restart wirefleet-steer"),
+        ],
+    )
+    def test_the_balancers_programs_come_and_go(
+        self, cluster: Cluster, c1: Client, figures: Figures, web: dict[int, str], what: str, command: str
+    ) -> None:
+        with Ping(c1.host, web[4], 0.02) as ping:
+            cluster.balancer.check_output(command)
+            time.sleep(3)
+        figures.add(f"{what}: pings lost, at 50/s", f"{ping.lost} of {ping.sent}")
+        assert ping.lost == 0, str(ping)
+        # The drain by hand outlived it; the node's own drain is the node's to say.
+        cluster.wait("n1", "drained")
+        cluster.wait("n2", "drained")
+        assert cluster.states()["n1"]["haproxy"].startswith("DRAIN")
+        cluster.wait("n3", "up")
+
+    def test_clients_move_at_their_rekey_and_lose_nothing(
+        self, cluster: Cluster, drain: Drain, c1: Client, c2: Client, figures: Figures
+    ) -> None:
+        for client in (c1, c2):
+            left = drain.begin + REKEY_SECONDS + SLACK - time.monotonic()
+            until(f"{client.name} is at n3", left, partial(cluster.is_owner, "n3", client), pause=1)
+        drain.watched.close()
+        for name, ping in drain.pings.items():
+            how = {"c1": "by HAProxy's socket", "c2": "by wirefleet-node drain"}[name]
+            figures.add(f"node drained {how}: pings lost by {name}, which moved", f"{ping.lost} of {ping.sent}")
+            assert ping.sent >= 1000
+            assert ping.lost == 0, str(ping)

@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The cluster under test: what its hosts say of it, and what an operator does to it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from testinfra.host import Host
+
+from .hosts import Lab, until
+
+ADMIN_SOCKET = "/run/haproxy/admin.sock"
+HANDSHAKE_SECONDS = 10
+PLACING_ATTEMPTS = 40
+
+_ports = itertools.count(20000 + int(time.time()) % 20000)
+
+
+def new_port() -> int:
+    """A port that no client of this run came from: whoever comes from it is a new client to the balancer."""
+    return next(_ports)
+
+
+class Client:
+    """A managed client, whose software knows nothing of clusters."""
+
+    def __init__(self, name: str, host: Host) -> None:
+        self.name, self.host = name, host
+
+    @property
+    def key(self) -> str:
+        return self.host.check_output("wg show wg0 public-key")
+
+    @property
+    def service_key(self) -> str:
+        return self.host.check_output("wg show wg0 peers")
+
+    @property
+    def port(self) -> int:
+        return int(self.host.check_output("wg show wg0 listen-port"))
+
+    @property
+    def endpoint(self) -> str:
+        """Where it sends to, as ADDRESS:PORT. It moves when a packet of the cluster comes from elsewhere."""
+        return self.host.check_output("wg show wg0 endpoints").split()[1]
+
+    @property
+    def handshake(self) -> int:
+        """When the latest one was, in seconds since the epoch; 0 for never."""
+        return int(self.host.check_output("wg show wg0 latest-handshakes").split()[1])
+
+    def reconnect(self, port: int | None = None) -> float:
+        """Forget the session and make a new one, as a client that is started; return how many seconds that took."""
+        # Removed and put back as it was. Its keepalive makes it speak at once.
+        script = (
+            "umask 077; wg showconf wg0 | sed '/^ListenPort/d' > /run/wg0.setconf && wg set wg0 peer %s remove"
+            " && wg set wg0 listen-port %s && wg setconf wg0 /run/wg0.setconf; code=$?; rm /run/wg0.setconf; exit $code"
+        )
+        self.host.check_output(script, self.service_key, str(port or self.port))
+        return until(f"{self.name} has a handshake", HANDSHAKE_SECONDS, lambda: self.handshake > 0, pause=0.05)
+
+    def get(self, url: str, *options: str, seconds: int = 5) -> str:
+        """Fetch a page; fails the test when that fails."""
+        return fetch(self.host, url, *options, seconds=seconds)
+
+
+class Cluster:
+    """Nodes, balancer and clients of a lab, by their names in the inventory."""
+
+    def __init__(self, lab: Lab, nodes: Iterable[str], clients: Iterable[str], balancer: str = "lb1") -> None:
+        self.lab = lab
+        self.nodes = {name: lab.host(name) for name in nodes}
+        self.clients = {name: Client(name, lab.host(name)) for name in clients}
+        self.balancer = lab.host(balancer)
+
+    # ---- What it says of itself
+
+    def states(self) -> dict[str, dict[str, Any]]:
+        """`wirefleet-steer status`, by node: its state in HAProxy and in the kernel, slots, sessions."""
+        # 1 says that no node takes clients; the table is there all the same.
+        answer = self.balancer.run_expect([0, 1], "wirefleet-steer status --json")
+        return {row["node"]: row for row in json.loads(answer.stdout)}
+
+    def wait(self, node: str, goal: str, seconds: float = 60) -> float:
+        """Until HAProxy and the kernel agree that a node is "up" or "drained"; return how many seconds that took."""
+        begin = time.monotonic()
+        self.balancer.check_output("wirefleet-steer wait %s %s --timeout %s", node, goal, str(seconds))
+        return time.monotonic() - begin
+
+    def dropped(self) -> dict[str, int]:
+        """Packets that the steering tables dropped, by reason."""
+        counted: dict[str, int] = {}
+        for family in ("ip", "ip6"):
+            listed = json.loads(self.balancer.check_output("nft --json list counters table %s wirefleet", family))
+            for counter in (item["counter"] for item in listed["nftables"] if "counter" in item):
+                counted[counter["name"]] = counted.get(counter["name"], 0) + counter["packets"]
+        return counted
+
+    def owner(self, client: Client, among: Iterable[str] | None = None) -> str:
+        """The node with the client's session: of those that know its present port, the one with the last handshake."""
+        key, port = client.key, client.port
+        handshakes: dict[str, int] = {}
+        for name in among or self.nodes:
+            endpoints, latest = (peers(self.nodes[name], what) for what in ("endpoints", "latest-handshakes"))
+            if endpoints[key].endswith(f":{port}"):
+                handshakes[name] = int(latest[key])
+        assert handshakes, f"no node knows {client.name} on its port {port}"
+        return max(handshakes, key=lambda name: handshakes[name])
+
+    def is_owner(self, node: str, client: Client) -> bool:
+        return self.owner(client) == node
+
+    # ---- What is done to it
+
+    def place(self, client: Client, node: str) -> None:
+        """Let a client connect from other ports until its session is at the node."""
+        for _attempt in range(PLACING_ATTEMPTS):
+            client.reconnect(new_port())
+            if self.owner(client) == node:
+                return
+        raise AssertionError(f"{client.name} never came to {node}:\n{self.explain()}")
+
+    def admin(self, command: str) -> str:
+        """HAProxy's own runtime API, as an operator uses it."""
+        return self.balancer.check_output("echo %s | nc -U %s", command, ADMIN_SOCKET)
+
+    @contextmanager
+    def drained_in_haproxy(self, node: str) -> Iterator[None]:
+        self.admin(f"set server vpn_back/{node} state drain")
+        try:
+            self.wait(node, "drained")
+            yield
+        finally:
+            self.admin(f"set server vpn_back/{node} state ready")
+            self.wait(node, "up")
+
+    @contextmanager
+    def drained_at_node(self, node: str) -> Iterator[None]:
+        self.nodes[node].check_output("wirefleet-node drain --reason 'a test'")
+        try:
+            self.wait(node, "drained")
+            yield
+        finally:
+            self.nodes[node].check_output("wirefleet-node undrain")
+            self.wait(node, "up")
+
+    # ---- When a test fails
+
+    def explain(self) -> str:
+        """Whatever shows why: states, reasons, last events. Never a private key."""
+        parts = []
+        nodes = self.nodes.values()
+        for host, command in [
+            (self.balancer, "wirefleet-steer status"),
+            *((self.balancer, f"wirefleet-steer explain {node}") for node in self.nodes),
+            (self.balancer, "nft list counters; ip rule; journalctl --no-pager -n 40 -u wirefleet-steer -u haproxy"),
+            *((node, "wirefleet-node status; journalctl --no-pager -n 10 -u wirefleet-node") for node in nodes),
+            *((client.host, "wg show; ip -brief address") for client in self.clients.values()),
+        ]:
+            try:
+                result = host.run(command)
+                said = result.stdout + result.stderr
+            except (RuntimeError, OSError) as error:  # a killed host does not answer
+                said = str(error)
+            parts.append(f"$ {host.backend.hostname}: {command}\n{said}")
+        return "\n".join(parts)
+
+
+def peers(host: Host, what: str) -> dict[str, str]:
+    """A column of `wg show` by public key: endpoints, latest-handshakes, allowed-ips. Never keys."""
+    lines = host.check_output("wg show wg0 %s", what).splitlines()
+    return {key: value for key, _tab, value in (line.partition("\t") for line in lines)}
+
+
+def fetch(host: Host, url: str, *options: str, seconds: int = 5) -> str:
+    """Fetch a page with curl; fails the test when that fails."""
+    command = "curl --silent --show-error --fail --globoff --max-time %s" + " %s" * len(options) + " %s"
+    return host.check_output(command, str(seconds), *options, url)
+
+
+def reaches(host: Host, url: str, seconds: int = 2) -> bool:
+    """Whether anything answers there, whatever it says."""
+    return host.run("curl --silent --globoff --max-time %s --output /dev/null %s", str(seconds), url).succeeded
+
+
+def status(host: Host, url: str) -> int:
+    """The HTTP status of a page; 0 when nothing answers."""
+    return int(
+        host.run("curl --silent --globoff --max-time 5 --output /dev/null --write-out %%{http_code} %s", url).stdout
+    )

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Somebody else's repository, with nothing of ours in it but the collection as it is shipped."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from .hosts import REPOSITORY
+
+RUN_SECONDS = 600
+CONFIGURATION = """\
+[defaults]
+collections_path = {collections}
+forks = 20
+gathering = smart
+interpreter_python = auto_silent
+[ssh_connection]
+pipelining = True
+"""
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a run of a playbook ended."""
+
+    code: int
+    output: str
+
+    def total(self, what: str) -> int:
+        """The recap's column, such as "changed", over all hosts."""
+        return sum(int(count) for count in re.findall(rf"\b{what}=(\d+)", self.output))
+
+    def assert_unchanged(self) -> None:
+        assert self.code == 0, self.output
+        assert self.total("ok") > 0, self.output
+        assert self.total("changed") == 0, self.output
+
+
+class InfraRepository:
+    """A directory with an ansible.cfg and the installed collection, and inventories from elsewhere."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        collections = directory / "collections"
+        (directory / "ansible.cfg").write_text(CONFIGURATION.format(collections=collections))
+        self._run("ansible-galaxy", "collection", "build", REPOSITORY, "--output-path", directory)
+        (archive,) = directory.glob("wirefleet-vpn-*.tar.gz")
+        self._run("ansible-galaxy", "collection", "install", "--offline", "--collections-path", collections, archive)
+
+    def site(self, *inventories: Path, options: tuple[str, ...] = ()) -> Run:
+        """Run the site playbook."""
+        inventory = [f"--inventory={path}" for path in inventories]
+        return self._run("ansible-playbook", *inventory, *options, "wirefleet.vpn.site", check=False)
+
+    def _run(self, program: str, *arguments: str | Path, check: bool = True) -> Run:
+        # Nothing that Molecule or make told Ansible for the checkout applies here.
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
+        environment["ANSIBLE_CONFIG"] = str(self.directory / "ansible.cfg")
+        result = subprocess.run(
+            [Path(sys.executable).parent / program, *arguments],
+            cwd=self.directory,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=RUN_SECONDS,
+            check=False,
+        )
+        assert result.returncode == 0 or not check, result.stdout
+        return Run(result.returncode, result.stdout)
