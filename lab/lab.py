@@ -42,7 +42,7 @@ import yaml
 
 HERE = Path(__file__).resolve().parent
 LABEL = "wirefleet.lab"
-# crun refuses hosts with hybrid cgroups (FACTS: runc boots systemd there, and elsewhere too).
+# crun refuses hosts with hybrid cgroups; runc boots systemd there, and elsewhere too.
 PODMAN = ("podman", "--runtime", "runc", "--log-level", "error")
 BOOT_SECONDS = 90
 TEAR_DOWN_SECONDS = 20

@@ -132,7 +132,7 @@ class _Order:
         return self.before != self.text.encode()
 
     def target(self, live: Device) -> Device:
-        return settle(self.desired.device, live, self.previous and self.previous.device)
+        return settle(self.desired.device, live, self.previous.device if self.previous else None)
 
 
 @dataclass(frozen=True)
@@ -252,7 +252,8 @@ class Interface:
             self.outcome.before = redact(_decode(before))
             self.outcome.after = redact(text, _decode(before))
             if not allow_key_change:
-                self._refuse_key_change(desired.device, live.device if live else previous and previous.device)
+                known = live or previous
+                self._refuse_key_change(desired.device, known.device if known else None)
             if live is None:
                 self._start(order)
             else:

@@ -178,7 +178,9 @@ class Steer:
 
     def _kernel_standing(self, name: str) -> Standing:
         node = self.config.nodes[name]
-        found = [standing(elements, node, family) for family, elements in self.elements.items()]
+        found = [
+            standing(self.elements[family], node, family) for family in self.config.families if family in node.addresses
+        ]
         return next((value for value in found if value is not Standing.DOWN), Standing.DOWN)
 
     def _keep_table(self) -> None:

@@ -121,8 +121,8 @@ def explain(config: Config, snapshot: Snapshot, node: Node, now: float) -> Itera
 def reached(config: Config, snapshot: Snapshot, node: Node, goal: str) -> bool:
     """Say whether the node is where the ``goal`` wants it.
 
-    "up": HAProxy and all tables agree that it takes clients. "drained": no table gives it clients. "settled": all tables
-    agree with HAProxy, and the node is not down, or is so because an operator put it into maintenance.
+    "up": HAProxy and all tables agree that it takes clients. "drained": no table gives it clients. "settled": all
+    tables agree with HAProxy, and the node is not down, or is so because an operator put it into maintenance.
     """
     found = standings(snapshot, node)
     if not found or len(snapshot.elements) < len(config.families):

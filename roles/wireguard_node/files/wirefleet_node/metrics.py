@@ -16,7 +16,7 @@ from wirefleet.prometheus import Metric
 from .health import DRAINED, FAILED, Observation, Verdict
 from .settings import Config
 
-RECENT = 180  # seconds: REJECT_AFTER_TIME, after which a session is dead (FACTS.md)
+RECENT = 180  # seconds: REJECT_AFTER_TIME, after which a session is dead
 CACHE_TIME = 1.0  # seconds: however many scrape, WireGuard is asked this often at most
 
 
