@@ -1,9 +1,10 @@
-# Copyright: Wirefleet contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: Wirefleet contributors
 """From settings, what the hosts report and the ledger to one plan that every role renders from.
 
 Pure: no clock, no network, no Ansible. Whatever can not work is found here, before anything is changed,
-and all of it at once: `PlanError.problems` has one line for each, naming host, variable and value.
+and all at once that does not follow from something else: `PlanError.problems` has one line for each, naming host,
+variable and value.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ Key = tuple[str, str]  # (kind, name)
 
 FAMILIES = {"ip": 4, "ip6": 6}
 # A name ends up in file names, comments of wg-quick files and HAProxy server lines.
-NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.@-]{0,62}$")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,62}")
+NAME_RULE = "letters, digits and _ . @ -, at most 63"
 CLIENT_STATES = ("present", "absent")
 
 
@@ -59,10 +61,10 @@ def host_report(
     skipped = {"lo", *own_interfaces}
     interfaces: dict[str, dict[str, list[str]]] = {}
     for interface in sorted(facts.get("interfaces") or []):
-        if interface in skipped or re.match(r"^wfp\d+$", interface):
+        if interface in skipped or re.fullmatch(r"wfp\d+", interface):
             continue
-        # The setup module spells the keys of interfaces with underscores.
-        details = facts.get(re.sub(r"[-.:]", "_", interface)) or facts.get(interface) or {}
+        # Ansible spells the names of facts without dashes, but leaves the dots of VLANs.
+        details = facts.get(interface.replace("-", "_")) or {}
         v4 = [details["ipv4"]] if details.get("ipv4") else []
         v4 += details.get("ipv4_secondaries") or []
         v6 = [a for a in details.get("ipv6") or [] if a.get("scope") == "global"]
@@ -93,12 +95,13 @@ class _Planner:
 
     def plan(self) -> dict[str, Any]:
         self._check_settings()
-        self._stop_on_problems()
         clients = self._clients()
+        self._stop_on_problems()
         underlay = {name: self._node_underlay(name) for name in self.settings["nodes"]}
         balancers = {name: self._balancer_underlay(name) for name in self.settings["balancers"]}
         self._stop_on_problems()
         self._check_overlaps(underlay, balancers)
+        self._stop_on_problems()
         entries = self._entries(clients, underlay, balancers)
         self._stop_on_problems()
         return self._describe(clients, underlay, balancers, entries)
@@ -112,7 +115,7 @@ class _Planner:
         entry = self.known.get((kind, name), {})
         return {} if entry.get("released") else entry
 
-    # -- settings ---------------------------------------------------------------------------------------------------
+    # -- settings -----------------------------------------------------------------------------------------------------
 
     def _check_settings(self) -> None:
         nodes, balancers = self.settings["nodes"], self.settings["balancers"]
@@ -127,22 +130,28 @@ class _Planner:
                 f"{host}: is in wireguard_nodes and in haproxy_lbs, but a balancer steers packets that it forwards,"
                 " and those for a node on the same host are not forwarded: use two hosts"
             )
+        for group, hosts in (("wireguard_nodes", nodes), ("haproxy_lbs", balancers)):
+            self.problems += [
+                f"{group}: {host!r} is no usable name ({NAME_RULE})" for host in hosts if not NAME.fullmatch(host)
+            ]
         for variable in ("client_networks", "mesh_networks", "public_networks", "backend_networks", "routes"):
             for value in self.settings[variable]:
                 self._network(f"vpn_{variable}", value)
         if not self.settings["client_networks"]:
             self.problems.append("vpn_client_networks is empty: name at least one network, such as 10.80.0.0/16")
+        if not self.settings["mesh_networks"]:
+            self.problems.append("vpn_mesh_networks is empty: name one network, such as fd77:6972:6566::/64")
         ports = [int(self.settings["port"]), int(self.settings["mesh_port"])]
         for variable, port in zip(("vpn_port", "vpn_mesh_port"), ports):
             if not 1 <= port <= 65535:
                 self.problems.append(f"{variable}: {port} is not a port (1 to 65535)")
         if ports[0] == ports[1]:
             self.problems.append(f"vpn_port and vpn_mesh_port are both {ports[0]}: they need two ports")
-        if not re.match(r"^[a-z0-9][a-z0-9-]{0,14}$", self.settings["cluster"]):
+        if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,14}", self.settings["cluster"]):
             self.problems.append(
                 f"vpn_cluster: {self.settings['cluster']!r} has to be 1 to 15 of a-z, 0-9 and '-' (it names units)"
             )
-        if re.search(r"[\s\[\]#]", self.settings["endpoint"]):
+        if not re.fullmatch(r"[^\s\[\]#]+", self.settings["endpoint"]):
             self.problems.append(f"vpn_endpoint: {self.settings['endpoint']!r} is no host name or address")
 
     def _network(self, variable: str, value: object) -> netaddr.IPNetwork | None:
@@ -156,12 +165,12 @@ class _Planner:
             return None
         return network
 
-    # -- clients ----------------------------------------------------------------------------------------------------
+    # -- clients ------------------------------------------------------------------------------------------------------
 
     def _clients(self) -> dict[str, Entry]:
         """Whoever shall be a client: name -> {public_key or None, explicit addresses}."""
         wanted: dict[str, Entry] = {}
-        absent: set[str] = set()
+        named: set[str] = set()
         for name in self.settings["managed_clients"]:
             client = {
                 "name": name,
@@ -169,49 +178,49 @@ class _Planner:
                 "addresses": self.settings["client_addresses"].get(name),
                 "state": self.settings["client_states"].get(name),
             }
-            self._add_client(f"host {name}", client, wanted, absent)
+            self._add_client("wg_clients", client, wanted, named)
         for index, client in enumerate(self.settings["clients"]):
-            if not isinstance(client, Mapping) or not client.get("name"):
+            if isinstance(client, Mapping) and client.get("name"):
+                self._add_client(f"vpn_clients[{index}]", client, wanted, named)
+            else:
                 self.problems.append(f"vpn_clients[{index}]: has no name")
-                continue
-            name = client["name"]
-            if not client.get("public_key") and client.get("state") != "absent":
-                self.problems.append(f"vpn_clients[{index}] ({name}): has no public_key")
-                continue
-            self._add_client(f"vpn_clients[{index}] ({name})", client, wanted, absent)
-        self._check_removals(wanted, absent)
+        self._check_removals(wanted, named)
         return wanted
 
-    def _add_client(self, where: str, client: Mapping[str, Any], wanted: dict[str, Entry], absent: set[str]) -> None:
+    def _add_client(self, where: str, client: Mapping[str, Any], wanted: dict[str, Entry], named: set[str]) -> None:
         name, state = str(client["name"]), client.get("state") or "present"
-        if not NAME.match(name):
-            self.problems.append(f"{where}: {name!r} is no usable name (letters, digits and _ . @ -, at most 63)")
-        elif name in wanted or name in absent:
+        if not NAME.fullmatch(name):
+            self.problems.append(f"{where}: {name!r} is no usable name ({NAME_RULE})")
+            return
+        where = f"{where} ({name})"
+        if name in named:
             self.problems.append(f"{where}: the name is taken by another client")
-        elif state not in CLIENT_STATES:
+            return
+        named.add(name)
+        if state not in CLIENT_STATES:
             self.problems.append(f"{where}: state {state!r} is none of {', '.join(CLIENT_STATES)}")
-        elif state == "absent":
-            absent.add(name)
-        else:
+        elif state == "present" and not client.get("public_key") and name not in self.settings["managed_clients"]:
+            self.problems.append(f"{where}: has no public_key")
+        elif state == "present":
             known = self._live("client", name).get("public_key")
             key = client.get("public_key") or known
             try:
-                key = validate_key(key) if key else None
+                key = validate_key(str(key)) if key else None
             except KeyFormatError as error:
                 self.problems.append(f"{where}: public_key: {error}")
-            wanted[name] = {"public_key": key, "explicit": list(client.get("addresses") or [])}
+            wanted[name] = {"public_key": key, "explicit": client.get("addresses") or []}
 
-    def _check_removals(self, wanted: Mapping[str, Entry], absent: set[str]) -> None:
+    def _check_removals(self, wanted: Mapping[str, Entry], named: set[str]) -> None:
         """Nothing disappears by omission, unless the operator said how much may."""
         gone = sorted(
             name
             for (kind, name), entry in self.known.items()
-            if kind == "client" and not entry.get("released") and name not in wanted and name not in absent
+            if kind == "client" and not entry.get("released") and name not in named
         )
         most = int(self.settings["max_removals"])
         if len(gone) > most:
             self.problems.append(
-                f"{len(gone)} known client(s) are missing from the inventory and from vpn_clients: {_shorten(gone)}."
+                f"known, but neither in the inventory nor in vpn_clients any more: {_shorten(gone)}."
                 " Remove a client with state: absent (wg_client_state for a host), or allow it for this run with"
                 f" -e vpn_max_removals={len(gone)} (now {most})"
             )
@@ -221,7 +230,7 @@ class _Planner:
                 " or broken inventory source. Remove the last clients with state: absent"
             )
 
-    # -- addresses of the hosts on their networks -----------------------------------------------------------------------
+    # -- addresses of the hosts on their networks ---------------------------------------------------------------------
 
     def _node_underlay(self, name: str) -> Entry | None:
         report = self.reports.get(name)
@@ -254,11 +263,13 @@ class _Planner:
         an error that names both: a guess here would be an outage later.
         """
         variable = f"vpn_{purpose}_networks"
-        explicit = {str(netaddr.IPAddress(a)) for a in report["hints"].get(hint, [])}
+        problems_before = len(self.problems)
+        explicit = self._hinted(report, hint)
+        if len(self.problems) > problems_before:
+            return None
         networks = [netaddr.IPNetwork(n) for n in self.settings[f"{purpose}_networks"]]
         excluded = [] if networks else [netaddr.IPNetwork(n) for n in exclude]
         chosen: dict[str, Entry] = {}
-        problems_before = len(self.problems)
         for family in FAMILIES:
             candidates = []
             for interface, addresses in report["interfaces"].items():
@@ -277,17 +288,36 @@ class _Planner:
             if len(candidates) > 1:
                 listed = ", ".join(f"{c['address']} on {c['interface']}" for c in candidates)
                 self.problems.append(
-                    f"{report['name']}: which {purpose} address? Candidates: {listed}."
-                    f" Set {variable}, or {hint} for this host"
+                    f"{report['name']}: which {purpose} address? Candidates: {listed}. "
+                    + (f"{hint} can name one of them" if explicit else f"Set {variable}, or {hint} for this host")
                 )
             elif candidates:
                 chosen[family] = candidates[0]
-        if explicit and len(chosen) < len({netaddr.IPAddress(a).version for a in explicit}):
-            self.problems.append(f"{report['name']}: {hint}: {', '.join(sorted(explicit))} is not on this host")
         if not chosen and len(self.problems) == problems_before:
-            where = ", ".join(map(str, networks)) or "any interface"
-            self.problems.append(f"{report['name']}: has no {purpose} address in {where}: check {variable} or set {hint}")
+            where = f"in {', '.join(map(str, networks))}" if networks else "on any interface"
+            self.problems.append(f"{report['name']}: has no {purpose} address {where}: check {variable} or set {hint}")
         return chosen or None
+
+    def _hinted(self, report: Mapping[str, Any], hint: str) -> set[str]:
+        """The addresses that the operator chose for a host. It has to have all of them."""
+        given = report["hints"].get(hint, [])
+        present = {
+            str(netaddr.IPNetwork(text).ip)
+            for sides in report["interfaces"].values()
+            for f in FAMILIES
+            for text in sides[f]
+        }
+        hinted = set()
+        for text in [given] if isinstance(given, str) else given:
+            try:
+                address = str(netaddr.IPAddress(text))
+            except (netaddr.AddrFormatError, ValueError, TypeError):
+                self.problems.append(f"{report['name']}: {hint}: {text!r} is no address")
+                continue
+            if address not in present:
+                self.problems.append(f"{report['name']}: {hint}: {address} is not on this host")
+            hinted.add(address)
+        return hinted
 
     def _families(self, underlay: Mapping[str, Entry | None], balancers: Mapping[str, Entry | None]) -> list[str]:
         """The families in which a packet can go all the way: balancer's public side, its backend, and every node."""
@@ -304,7 +334,11 @@ class _Planner:
             elif len(lacking) < len(sides):
                 self.warnings.append(f"IPv{version} is not served: no address at {', '.join(lacking)}")
         if not families:
-            self.problems.append("no address family is common to the balancer's two sides and to every node")
+            listed = "; ".join(
+                f"{where} has {' and '.join(f'IPv{FAMILIES[family]}' for family in addresses)}"
+                for where, addresses in sides.items()
+            )
+            self.problems.append(f"no address family is common to all nodes and both sides of the balancer: {listed}")
         return families
 
     def _check_overlaps(self, underlay: Mapping[str, Entry | None], balancers: Mapping[str, Entry | None]) -> None:
@@ -322,7 +356,7 @@ class _Planner:
                 if network.version == other.version and (network in other or other in network):
                     self.problems.append(f"networks overlap: {text} and {other_text}")
 
-    # -- the ledger -----------------------------------------------------------------------------------------------------
+    # -- the ledger ---------------------------------------------------------------------------------------------------
 
     def _entries(
         self,
@@ -331,16 +365,13 @@ class _Planner:
         balancers: Mapping[str, Entry | None],
     ) -> dict[Key, Entry]:
         """The ledger's entries after this run: addresses for all who may have one, and what was learned of them."""
-        inner: dict[str, Key] = {}
-        inner.update({f"client {n}": ("client", n) for n, c in clients.items() if c["public_key"]})
-        inner.update({f"node {n}": ("node", n) for n, sides in underlay.items() if sides})
-        inner.update({f"probe {n}": ("probe", n) for n, sides in balancers.items() if sides})
-        mesh = {
-            f"mesh {n}": ("mesh", n) for n, sides in (*underlay.items(), *balancers.items()) if sides
-        }
+        inner = [f"client {n}" for n, c in clients.items() if c["public_key"]]
+        inner += [f"node {n}" for n, sides in underlay.items() if sides]
+        inner += [f"probe {n}" for n, sides in balancers.items() if sides]
+        mesh = [f"mesh {n}" for n, sides in (*underlay.items(), *balancers.items()) if sides]
         explicit = {f"client {n}": c["explicit"] for n, c in clients.items() if c["public_key"] and c["explicit"]}
-        entries = self._allocate(inner, self.settings["client_networks"], explicit, ("client", "node", "probe"))
-        entries.update(self._allocate(mesh, self.settings["mesh_networks"], {}, ("mesh",)))
+        entries = self._allocate(inner, "client_networks", explicit, ("client", "node", "probe"))
+        entries.update(self._allocate(mesh, "mesh_networks", {}, ("mesh",)))
         for (kind, name), entry in entries.items():
             if entry.get("released"):
                 continue
@@ -351,22 +382,20 @@ class _Planner:
                 entry.pop("public_key", None)
                 if key:
                     entry["public_key"] = key
-            if kind == "node":
-                entry["underlay"] = underlay[name]
-            elif kind == "probe":
-                entry["underlay"] = balancers[name]
+            if kind in ("node", "probe"):
+                entry["underlay"] = (underlay if kind == "node" else balancers)[name]
         self._number_nodes(entries)
         self._check_keys(entries)
         return entries
 
     def _allocate(
-        self, names: Mapping[str, Key], networks: Sequence[str], explicit: Mapping[str, list[str]], kinds: Sequence[str]
+        self, names: Iterable[str], networks: str, explicit: Mapping[str, list[str]], kinds: Sequence[str]
     ) -> dict[Key, Entry]:
         held = {f"{kind} {name}": entry for (kind, name), entry in self.known.items() if kind in kinds}
         try:
             allocated = allocate(
                 sorted(names),
-                [str(n) for n in networks],
+                [str(n) for n in self.settings[networks]],
                 ledger=held,
                 reserved=[str(r) for r in self.settings["reserved_addresses"]],
                 explicit=explicit,
@@ -374,7 +403,14 @@ class _Planner:
                 quarantine_days=int(self.settings["quarantine_days"]),
             )
         except AllocationError as error:
-            self.problems.append(str(error))
+            source, text = str(error).split(":", 1)
+            variables = {
+                "networks": f"vpn_{networks}",
+                "reserved": "vpn_reserved_addresses",
+                "explicit": "addresses in vpn_clients or wg_client_addresses",
+                "quarantine_days": "vpn_quarantine_days",
+            }
+            self.problems.append(f"{variables.get(source, source)}:{text}")
             return {}
         entries: dict[Key, Entry] = {}
         for label, entry in allocated.items():
@@ -400,7 +436,7 @@ class _Planner:
                 self.problems.append(f"{kind} {name} and {holders[key]} have the same public key {key}")
             holders[key] = f"{kind} {name}"
 
-    # -- the result -----------------------------------------------------------------------------------------------------
+    # -- the result ---------------------------------------------------------------------------------------------------
 
     def _describe(
         self,
