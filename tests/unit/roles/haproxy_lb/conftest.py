@@ -38,10 +38,10 @@ NODES = {"n1": 11, "n2": 12, "n3": 13}  # name -> host part of its addresses
 CLIENTS = {"c1": 51, "c2": 52}
 
 
-def steer_variables(**changes: Any) -> dict[str, Any]:
+def steer_variables(backend: str = "backend", **changes: Any) -> dict[str, Any]:
     """The template's variables, as the role makes them."""
     families = [
-        {"family": family, "public_address": address, "public_interface": "public", "backend_interface": "backend"}
+        {"family": family, "public_address": address, "public_interface": "public", "backend_interface": backend}
         for family, address in PUBLIC.items()
     ]
     steer = {
@@ -165,18 +165,24 @@ class Network:
 
 
 class Cluster(Network):
-    """The picture above, alive."""
+    """The picture above, alive. With "public" for a backend the balancer has one arm: all hosts are in one network."""
 
     steer: subprocess.Popen[bytes]
+
+    def __init__(self, directory: Path, backend: str = "backend") -> None:
+        super().__init__(directory)
+        self.backend = backend
 
     def build(self) -> None:
         for name in ("fabric", "lb", *NODES, *CLIENTS):
             self.add(name)
-        for bridge in ("public", "backend"):
+        for bridge in {"public", self.backend}:
             self.run("fabric", "ip", "link", "add", bridge, "type", "bridge")
             self.run("fabric", "ip", "link", "set", bridge, "up")
-        self.connect("lb", "public", f"{PUBLIC['ip']}/24", f"{PUBLIC['ip6']}/64")
-        self.connect("lb", "backend", f"{BACKEND['ip']}/24", f"{BACKEND['ip6']}/64")
+            self.connect("lb", bridge)
+        for bridge, addresses in (("public", PUBLIC), (self.backend, BACKEND)):
+            for address in (f"{addresses['ip']}/24", f"{addresses['ip6']}/64"):
+                self.run("lb", "ip", "address", "add", address, "dev", bridge)
         for name in NODES:
             self._build_node(name)
         for name in CLIENTS:
@@ -186,7 +192,7 @@ class Cluster(Network):
 
     def _build_node(self, name: str) -> None:
         part = NODES[name]
-        self.connect(name, "backend", f"10.9.0.{part}/24", f"fd00:9::{part}/64")
+        self.connect(name, self.backend, f"10.9.0.{part}/24", f"fd00:9::{part}/64")
         for family in ("-4", "-6"):
             self.run(name, "ip", family, "rule", "add", "priority", "5182", "fwmark", str(FWMARK), "table", "51820")
         self.restore_gateway(name)
@@ -259,11 +265,19 @@ class Cluster(Network):
         targets = {"ip": f"198.51.100.{CLIENTS['c1']}", "ip6": f"2001:db8:100::{CLIENTS['c1']}"}
         self.run(node, sys.executable, "-c", script, targets[family], payload)
 
+    def watch_leaks(self, client: str) -> None:
+        """Count, from 0, what reaches a client with a node's own address."""
+        self.run(client, "nft", "-f", "-", stdin=LEAKS)
+
+    def leaked(self, client: str, family: str) -> int:
+        text = self.run(client, "nft", "list", "counter", "inet", "leak", f"leaked_{family}")
+        return int(text.partition("packets ")[2].split()[0])
+
     def restore_gateway(self, node: str) -> None:
         """Put the routes back that a link takes with it when it goes down."""
-        self.run(node, "ip", "address", "replace", f"fd00:9::{NODES[node]}/64", "dev", "backend")
+        self.run(node, "ip", "address", "replace", f"fd00:9::{NODES[node]}/64", "dev", self.backend)
         for family, gateway in (("-4", BACKEND["ip"]), ("-6", BACKEND["ip6"])):
-            argv = ["default", "via", gateway, "dev", "backend", "table", "51820"]
+            argv = ["default", "via", gateway, "dev", self.backend, "table", "51820"]
             self.run(node, "ip", family, "route", "replace", *argv)
 
     def endpoint(self, client: str) -> str:
@@ -300,14 +314,15 @@ class Cluster(Network):
         return (self.directory / "steer.log").read_text()
 
     def write_ruleset(self, **changes: Any) -> None:
-        (self.directory / "steer.nft").write_text(render("steer.nft.j2", steer_variables(**changes)))
+        (self.directory / "steer.nft").write_text(render("steer.nft.j2", steer_variables(self.backend, **changes)))
 
     def _start_balancer(self) -> None:
         servers = "".join(f"  server {name} 10.9.0.{part}:{PORT} check port 8051\n" for name, part in NODES.items())
         (self.directory / "haproxy.cfg").write_text(HAPROXY.format(directory=self.directory) + servers)
         self.start("lb", "haproxy", "-db", "-q", "-f", str(self.directory / "haproxy.cfg"))
         self.write_ruleset()
-        (self.directory / "steer.json").write_text(json.dumps(steer_config(self.directory)))
+        guard = {"priority": 5180, "mask": "0x10000000", "interfaces": [self.backend]}
+        (self.directory / "steer.json").write_text(json.dumps(steer_config(self.directory, guard=guard)))
         self.steerctl("prepare")
         self.run("lb", "sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
         self.start_steer()
@@ -355,6 +370,20 @@ if version6:
 sock.sendto(struct.pack(">HHHH", {port}, 40000, 8 + len(payload), 0) + payload, (target, 0))
 """
 
+LEAKS = f"""\
+table inet leak
+delete table inet leak
+table inet leak {{
+  counter leaked_ip {{ }}
+  counter leaked_ip6 {{ }}
+  chain input {{
+    type filter hook prerouting priority raw;
+    ip saddr 10.9.0.0/24 udp sport {PORT} counter name leaked_ip
+    ip6 saddr fd00:9::/64 udp sport {PORT} counter name leaked_ip6
+  }}
+}}
+"""
+
 AGENT = """
 import http.server, pathlib, socket, sys
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -368,10 +397,11 @@ http.server.ThreadingHTTPServer(("0.0.0.0", 8051), Handler).serve_forever()
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Parametrize it (``indirect``) with the name of the backend network to get another one."""
     if os.geteuid() != 0:
         pytest.skip("needs root")
-    cluster = Cluster(tmp_path_factory.mktemp("cluster"))
+    cluster = Cluster(tmp_path_factory.mktemp("cluster"), getattr(request, "param", "backend"))
     try:
         cluster.build()
         yield cluster

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from wirefleet import nft
@@ -27,7 +28,7 @@ def config(tmp_path: Path) -> Config:
     return config
 
 
-def write_ruleset(config: Config, **changes: object) -> None:
+def write_ruleset(config: Config, **changes: Any) -> None:
     Path(config.ruleset).write_text(render("steer.nft.j2", steer_variables(**changes)))
 
 

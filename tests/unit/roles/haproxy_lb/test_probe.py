@@ -20,19 +20,20 @@ from .conftest import eventually
 
 
 @pytest.mark.parametrize(
-    ("status", "check", "expected"),
+    ("report", "expected"),
     [
-        ("DOWN", "L4TOUT", True),
-        ("DOWN 1/2", "L4CON", True),
-        ("DOWN", "L7TOUT", True),
-        ("DOWN", "L7STS", False),  # the agent answered, through the tunnel
-        ("DOWN", "L7RSP", False),
-        ("UP 1/2", "L4TOUT", False),
-        ("MAINT", "", False),
+        (Report("DOWN", 1, "L4TOUT", "Layer4 timeout"), True),
+        (Report("DOWN 1/2", 1, "L4CON", "Layer4 connection problem: No route to host"), True),
+        (Report("DOWN", 1, "L4CON", "Layer4 connection problem: Connection refused"), False),  # the agent is not there
+        (Report("DOWN", 1, "L7TOUT"), True),
+        (Report("DOWN", 1, "L7STS"), False),  # the agent answered
+        (Report("DOWN", 1, "L7RSP"), False),
+        (Report("UP 1/2", 1, "L4TOUT"), False),
+        (Report("MAINT", 1), False),
     ],
 )
-def test_unanswered(status: str, check: str, expected: bool) -> None:
-    assert probe.unanswered(Report(status, 1, check)) is expected
+def test_unanswered(report: Report, expected: bool) -> None:
+    assert probe.unanswered(report) is expected
 
 
 def key() -> tuple[str, str]:

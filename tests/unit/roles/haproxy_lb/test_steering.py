@@ -52,13 +52,6 @@ def learned(cluster: Cluster, family: str, name: str) -> str:
     return re.sub(r" expires \w+", "", text.partition("elements =")[2])
 
 
-def leaked(cluster: Cluster, family: str) -> int:
-    """Packets with a node's own address that have reached the public network, as c1 counts them."""
-    return int(
-        re.findall(r"packets (\d+)", cluster.run("c1", "nft", "list", "counter", "inet", "leak", f"leaked_{family}"))[0]
-    )
-
-
 @pytest.fixture(autouse=True)
 def settled(cluster: Cluster) -> Iterator[None]:
     """Begin every test with all nodes up, no limit used up, and end it so."""
@@ -317,17 +310,17 @@ def test_a_flushed_ruleset_is_back_within_a_second(cluster: Cluster) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_without_its_table_nothing_is_forwarded(cluster: Cluster, family: str) -> None:
     """And it is the guard that sees to it: without it, the same packet leaves with the node's own address."""
-    cluster.run("c1", "nft", "-f", "-", stdin=LEAK)
+    cluster.watch_leaks("c1")
     cluster.steer.send_signal(signal.SIGSTOP)
     try:
         cluster.nft("flush", "ruleset")
         cluster.send_as_node("n1", family, "04000000" + "ab" * 100)
         time.sleep(0.2)
-        assert leaked(cluster, family) == 0
+        assert cluster.leaked("c1", family) == 0
         version = {"ip": "-4", "ip6": "-6"}[family]
         cluster.run("lb", "ip", version, "rule", "del", "priority", "5180")
         cluster.send_as_node("n1", family, "04000000" + "ab" * 100)
-        eventually(lambda: leaked(cluster, family) == 1)
+        eventually(lambda: cluster.leaked("c1", family) == 1)
     finally:
         cluster.steer.send_signal(signal.SIGCONT)
     eventually(lambda: "blackhole" in cluster.run("lb", "ip", version, "rule"))
@@ -339,18 +332,3 @@ def test_what_is_no_message_of_a_node_is_dropped(cluster: Cluster) -> None:
     for payload in ("00" * 100, "04000000" + "ab" * 27, "01000000" + "ab" * 100):
         cluster.send_as_node("n1", "ip", payload)
     eventually(lambda: cluster.dropped("ip", "node_junk") - before == 3)
-
-
-LEAK = f"""\
-table inet leak
-delete table inet leak
-table inet leak {{
-  counter leaked_ip {{ }}
-  counter leaked_ip6 {{ }}
-  chain input {{
-    type filter hook prerouting priority raw;
-    ip saddr 10.9.0.0/24 udp sport {PORT} counter name leaked_ip
-    ip6 saddr fd00:9::/64 udp sport {PORT} counter name leaked_ip6
-  }}
-}}
-"""
