@@ -1,5 +1,5 @@
-# Copyright: Wirefleet contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: Wirefleet contributors
 """Filter cluster_plan: from settings, reports and ledger to the plan that the roles render."""
 
 from __future__ import annotations

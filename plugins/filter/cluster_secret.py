@@ -1,5 +1,5 @@
-# Copyright: Wirefleet contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: Wirefleet contributors
 """Filter cluster_secret: choose the cluster's secret among the places that may hold it."""
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-# Copyright: Wirefleet contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: Wirefleet contributors
 """Filter derive_preshared_key: a client's pre-shared key from the cluster's seed."""
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ version_added: 0.1.0
 short_description: Derive a client's pre-shared key from the cluster's seed
 description:
   - HKDF-SHA256 of the seed, with cluster, name and public key of the client as context.
-  - Nobody has to store or merge the pre-shared keys of thousands of clients; one client's key tells nothing of another's.
+  - Nobody has to store or merge the pre-shared keys of thousands of clients, and one client's key tells nothing of
+    another's.
 positional: _input, cluster, name, public_key
 options:
   _input:

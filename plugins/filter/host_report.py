@@ -1,5 +1,5 @@
-# Copyright: Wirefleet contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: Wirefleet contributors
 """Filter host_report: what the planner needs of a host's facts."""
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ version_added: 0.1.0
 short_description: Reduce a host's facts to what the cluster's plan needs
 description:
   - Lists a host's global addresses by interface and family, next to its public keys and the operator's hints.
-  - The result is an element of the O(wirefleet.vpn.cluster_plan#filter:reports) of P(wirefleet.vpn.cluster_plan#filter).
+  - The result is an element of O(wirefleet.vpn.cluster_plan#filter:reports).
 positional: _input, name
 options:
   _input:

@@ -1,5 +1,5 @@
-# Copyright: Wirefleet contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: Wirefleet contributors
 """Filter mesh_peers: the [Peer] sections of a host's management interface."""
 
 from __future__ import annotations

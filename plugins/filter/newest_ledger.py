@@ -1,5 +1,5 @@
-# Copyright: Wirefleet contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: Wirefleet contributors
 """Filter newest_ledger: the ledger that a run goes on from."""
 
 from __future__ import annotations

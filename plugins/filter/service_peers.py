@@ -1,5 +1,5 @@
-# Copyright: Wirefleet contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: Wirefleet contributors
 """Filter service_peers: the [Peer] sections of a node's client-facing interface."""
 
 from __future__ import annotations
@@ -45,12 +45,17 @@ _value:
 from collections.abc import Mapping
 from typing import Any
 
+from ansible.errors import AnsibleFilterError
+from ansible_collections.wirefleet.vpn.plugins.module_utils._keys import KeyFormatError
 from ansible_collections.wirefleet.vpn.plugins.module_utils._peers import render_peers, service_peers
 
 
 def render(plan: Mapping[str, Any], seed: str, cluster: str) -> str:
     """See DOCUMENTATION."""
-    return render_peers(service_peers(plan, seed, cluster))
+    try:
+        return render_peers(service_peers(plan, seed, cluster))
+    except KeyFormatError as error:
+        raise AnsibleFilterError(f"service_peers: the seed of cluster {cluster!r}: {error}") from None
 
 
 class FilterModule:
