@@ -638,6 +638,13 @@ def test_a_host_that_was_reached_before_it_has_a_key_is_pending() -> None:
     assert result["pending"] == ["c1"]
 
 
+def test_who_was_removed_and_comes_back_is_pending_until_seen_again() -> None:
+    gone = plan(ledger=ledger_of(), now=LATER, nodes=["n1"], client_states={"c1": "absent"})["ledger"]
+    back = plan([node("n1"), balancer()], gone, LATER)
+    assert back["pending"] == ["c1", "n2"]
+    assert (set(back["nodes"]), set(back["clients"])) == ({"n1"}, {"alice"})
+
+
 def test_known_keys_stay_until_a_host_reports_new_ones() -> None:
     ledger = ledger_of()
     silent = plan([{**report, "keys": {}} for report in REPORTS], ledger)

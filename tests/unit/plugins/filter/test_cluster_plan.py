@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: Wirefleet contributors
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.wirefleet.vpn.plugins.filter.cluster_plan import FilterModule
+from ansible_collections.wirefleet.vpn.plugins.module_utils._plan import build_plan
+
+cluster_plan = FilterModule().filters()["cluster_plan"]
+
+SETTINGS: dict[str, Any] = {
+    **dict.fromkeys(["public_networks", "backend_networks", "routes", "reserved_addresses"], ()),
+    **dict.fromkeys(["clients", "balancers", "managed_clients"], ()),
+    "cluster": "default",
+    "endpoint": "vpn.example.com",
+    "port": 51820,
+    "mesh_port": 51821,
+    "client_networks": ["10.80.0.0/24"],
+    "mesh_networks": ["fd77::/64"],
+    "quarantine_days": 30,
+    "max_removals": 0,
+    "nodes": ["n1"],
+    "client_states": {},
+    "client_addresses": {},
+}
+REPORTS = [{"name": "n1", "interfaces": {"eth0": {"ip": ["192.0.2.1/24"], "ip6": []}}, "keys": {}, "hints": {}}]
+NOW = "2026-11-22T00:00:00Z"
+
+
+def test_a_plan_without_problems_is_the_planners() -> None:
+    plan = cluster_plan(SETTINGS, REPORTS, [], NOW)
+    assert plan == {**build_plan(SETTINGS, REPORTS, [], NOW), "problems": []}
+    assert set(plan["nodes"]) == {"n1"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "problems"),
+    [
+        ({"nodes": []}, ["no WireGuard node: the inventory group 'wireguard_nodes' is empty"]),
+        (
+            {"port": 0, "mesh_port": -1},
+            ["vpn_port: 0 is not a port (1 to 65535)", "vpn_mesh_port: -1 is not a port (1 to 65535)"],
+        ),
+    ],
+)
+def test_problems_come_alone_and_all_at_once(changes: dict[str, Any], problems: list[str]) -> None:
+    assert cluster_plan({**SETTINGS, **changes}, REPORTS, [], NOW) == {"problems": problems}
