@@ -220,7 +220,7 @@ class _Planner:
         most = int(self.settings["max_removals"])
         if len(gone) > most:
             self.problems.append(
-                f"known, but neither in the inventory nor in vpn_clients any more: {_shorten(gone)}."
+                f"{len(gone)} known client(s) are missing from the inventory and from vpn_clients: {_shorten(gone)}."
                 " Remove a client with state: absent (wg_client_state for a host), or allow it for this run with"
                 f" -e vpn_max_removals={len(gone)} (now {most})"
             )
