@@ -274,7 +274,8 @@ def test_all_problems_are_told_at_once() -> None:
         "vpn_clients[1]: 'a b' is no usable name (letters, digits and _ . @ -, at most 63)",
         "vpn_clients[2] (c1): the name is taken by another client",
         "1 known client(s) are missing from the inventory and from vpn_clients: alice."
-        " Remove a client with state: absent (wg_client_state for a host), or allow it for this run with -e vpn_max_removals=1 (now 0)",
+        " Remove a client with state: absent (wg_client_state for a host), or allow it for this run with"
+        " -e vpn_max_removals=1 (now 0)",
     ]
 
 
@@ -704,7 +705,8 @@ def test_more_omissions_than_allowed_are_refused_with_their_names(clients: list[
     count = len(names.split(", "))
     assert problems(ledger=ledger_of(clients=THREE), clients=clients, max_removals=most) == [
         f"{count} known client(s) are missing from the inventory and from vpn_clients: {names}."
-        f" Remove a client with state: absent (wg_client_state for a host), or allow it for this run with -e vpn_max_removals={count} (now {most})"
+        " Remove a client with state: absent (wg_client_state for a host), or allow it for this run with"
+        f" -e vpn_max_removals={count} (now {most})"
     ]
 
 
