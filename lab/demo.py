@@ -127,17 +127,21 @@ def watch(what: str, seconds: float, until_true: Callable[[], bool] = lambda: Fa
 
 
 def web(lab: Lab, version: int) -> str:
-    address = lab.address("web", "private", version)
-    return f"[{address}]" if version == 6 else address
+    """The private server's address."""
+    return lab.address("web", "private", version)
+
+
+def url(address: str) -> str:
+    return f"http://[{address}]/" if ":" in address else f"http://{address}/"
 
 
 def show_reach(lab: Lab, cluster: Cluster) -> None:
     for client in cluster.clients.values():
         until(f"{client.name} has a handshake", 15, lambda client=client: client.handshake > 0)  # type: ignore[misc]
         for version in (4, 6):
-            page = client.get(f"http://{web(lab, version)}/").splitlines()[0]
+            page = client.get(url(web(lab, version))).splitlines()[0]
             way = f"{client.name} ── {client.endpoint} ── {cluster.owner(client)}"
-            say(f"{way} ──► http://{web(lab, version)}/  “{page}”")
+            say(f"{way} ──► {url(web(lab, version))}  “{page}”")
     print(cluster.balancer.check_output("wirefleet-steer status").replace("\n", "\n   ").join(["   ", ""]))
 
 

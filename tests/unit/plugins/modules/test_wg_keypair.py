@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,10 @@ def place(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run the module as Ansible does; its result, with `output` as the whole text that left it."""
+    # Where a warning goes depends on what else of Ansible this process has imported: here it is printed.
+    monkeypatch.setattr(wg_keypair.AnsibleModule, "warn", lambda _module, text: print(text, file=sys.stderr))
 
     def run(*, check: bool = False, diff: bool = False, **arguments: Any) -> dict[str, Any]:
         given = {name: os.fspath(value) if isinstance(value, Path) else value for name, value in arguments.items()}
