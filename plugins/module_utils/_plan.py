@@ -212,12 +212,8 @@ class _Planner:
 
     def _check_removals(self, wanted: Mapping[str, Entry], named: set[str]) -> None:
         """Nothing disappears by omission, unless the operator said how much may."""
-        gone = sorted(
-            name
-            for (kind, name), entry in self.known.items()
-            if kind == "client" and not entry.get("released") and name not in named
-        )
         most = int(self.settings["max_removals"])
+        gone = self._gone("client", named)
         if len(gone) > most:
             self.problems.append(
                 f"{len(gone)} known client(s) are missing from the inventory and from vpn_clients: {_shorten(gone)}."
@@ -229,6 +225,21 @@ class _Planner:
                 f"the inventory has no client at all, but the ledger knows {_shorten(gone)}: this looks like an empty"
                 " or broken inventory source. Remove the last clients with state: absent"
             )
+        for kind, group, members in (
+            ("node", "wireguard_nodes", self.settings["nodes"]),
+            ("probe", "haproxy_lbs", self.settings["balancers"]),
+        ):
+            gone = self._gone(kind, members)
+            if len(gone) > most:
+                self.problems.append(
+                    f"{len(gone)} known host(s) are missing from {group}: {_shorten(gone)}. If they shall leave the"
+                    f" cluster, allow it for this run with -e vpn_max_removals={len(gone)} (now {most})"
+                )
+
+    def _gone(self, kind: str, present: Iterable[str]) -> list[str]:
+        """Whom the ledger knows, but nobody names any more."""
+        known = {name for (of, name), entry in self.known.items() if of == kind and not entry.get("released")}
+        return sorted(known.difference(present))
 
     # -- addresses of the hosts on their networks ---------------------------------------------------------------------
 

@@ -61,8 +61,11 @@ class Client:
             "umask 077; wg showconf wg0 | sed '/^ListenPort/d' > /run/wg0.setconf && wg set wg0 peer %s remove"
             " && wg set wg0 listen-port %s && wg setconf wg0 /run/wg0.setconf; code=$?; rm /run/wg0.setconf; exit $code"
         )
-        self.host.check_output(script, self.service_key, str(port or self.port))
-        return until(f"{self.name} has a handshake", HANDSHAKE_SECONDS, lambda: self.handshake > 0, pause=0.05)
+        port, service_key = port or self.port, self.service_key
+        begin = time.monotonic()
+        self.host.check_output(script, service_key, str(port))
+        until(f"{self.name} has a handshake", HANDSHAKE_SECONDS, lambda: self.handshake > 0, pause=0.05)
+        return time.monotonic() - begin
 
     def get(self, url: str, *options: str, seconds: int = 5) -> str:
         """Fetch a page; fails the test when that fails."""

@@ -640,7 +640,7 @@ def test_a_host_that_was_reached_before_it_has_a_key_is_pending() -> None:
 
 
 def test_who_was_removed_and_comes_back_is_pending_until_seen_again() -> None:
-    gone = plan(ledger=ledger_of(), now=LATER, nodes=["n1"], client_states={"c1": "absent"})["ledger"]
+    gone = plan(ledger=ledger_of(), now=LATER, nodes=["n1"], client_states={"c1": "absent"}, max_removals=1)["ledger"]
     back = plan([node("n1"), balancer()], gone, LATER)
     assert back["pending"] == ["c1", "n2"]
     assert (set(back["nodes"]), set(back["clients"])) == ({"n1"}, {"alice"})
@@ -710,6 +710,22 @@ def test_more_omissions_than_allowed_are_refused_with_their_names(clients: list[
     ]
 
 
+@pytest.mark.parametrize(
+    ("missing", "group", "names"),
+    [
+        ({"nodes": ["n1"]}, "wireguard_nodes", "n2"),
+        ({"balancers": []}, "haproxy_lbs", "lb1"),
+    ],
+)
+def test_hosts_do_not_disappear_by_omission_either(missing: Entry, group: str, names: str) -> None:
+    assert problems(ledger=ledger_of(), **missing) == [
+        f"1 known host(s) are missing from {group}: {names}. If they shall leave the cluster, allow it for this run with"
+        " -e vpn_max_removals=1 (now 0)"
+    ]
+    allowed = plan(ledger=ledger_of(), max_removals=1, **missing)
+    assert names not in {**allowed["nodes"], **allowed["balancers"]}
+
+
 def test_a_long_list_of_omissions_is_shortened() -> None:
     ledger = ledger_of(clients=[client(f"p{n:02}") for n in range(25)])
     [problem] = problems(ledger=ledger, clients=[])
@@ -751,7 +767,7 @@ def test_a_number_rests_as_long_as_the_tombstone_of_its_node() -> None:
     reports = [*REPORTS, node("n3"), node("n4")]
     first = plan(reports, nodes=["n1", "n2", "n3"])
     assert numbers(first) == {"n1": 1, "n2": 2, "n3": 3}
-    second = plan(reports, first["ledger"], LATER, nodes=["n1", "n3"])
+    second = plan(reports, first["ledger"], LATER, nodes=["n1", "n3"], max_removals=1)
     assert numbers(second) == {"n1": 1, "n3": 3}
     assert entry(second, "node", "n2")["id"] == 2
     third = plan(reports, second["ledger"], LATER, nodes=["n1", "n3", "n4"])
@@ -789,7 +805,7 @@ runs = st.fixed_dictionaries(
 
 
 def run(wanted: Entry, ledger: list[Entry], day: int, reached: list[str]) -> Entry:
-    """One run that wants exactly these members: whoever else was a client is absent."""
+    """One run that wants exactly these members: whoever else was a client is absent, other hosts may just be gone."""
     gone = {e["name"] for e in ledger if e["kind"] == "client"} - {*wanted["clients"], *wanted["managed_clients"]}
     return plan(
         [EVERYBODY[name] for name in reached],
@@ -802,6 +818,7 @@ def run(wanted: Entry, ledger: list[Entry], day: int, reached: list[str]) -> Ent
             *({"name": name, "state": "absent"} for name in sorted(gone)),
         ],
         managed_clients=wanted["managed_clients"],
+        max_removals=len(EVERYBODY),
     )
 
 
