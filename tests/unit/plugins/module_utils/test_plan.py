@@ -719,8 +719,8 @@ def test_more_omissions_than_allowed_are_refused_with_their_names(clients: list[
 )
 def test_hosts_do_not_disappear_by_omission_either(missing: Entry, group: str, names: str) -> None:
     assert problems(ledger=ledger_of(), **missing) == [
-        f"1 known host(s) are missing from {group}: {names}. If they shall leave the cluster, allow it for this run with"
-        " -e vpn_max_removals=1 (now 0)"
+        f"1 known host(s) are missing from {group}: {names}. If they shall leave the cluster, allow it for this run"
+        " with -e vpn_max_removals=1 (now 0)"
     ]
     allowed = plan(ledger=ledger_of(), max_removals=1, **missing)
     assert names not in {**allowed["nodes"], **allowed["balancers"]}
