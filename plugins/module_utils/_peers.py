@@ -58,11 +58,12 @@ def service_peers(plan: Mapping[str, Any], seed: str, cluster: str) -> list[Peer
         if balancer["probe_public_key"]
     ]
     for name, client in sorted(plan["clients"].items()):
+        key = client["public_key"]
         peers.append(
             {
                 "name": f"client {name}",
-                "public_key": client["public_key"],
-                "preshared_key": derive_preshared_key(seed, cluster, name, client["public_key"]),
+                "public_key": key,
+                "preshared_key": derive_preshared_key(seed, cluster, name, key) if client["preshared"] else None,
                 "allowed_ips": [host_prefix(a) for a in client["addresses"]],
             }
         )

@@ -494,7 +494,12 @@ class _Planner:
             "nodes": nodes,
             "balancers": lbs,
             "clients": {
-                n: {"addresses": entries[("client", n)]["addresses"], "public_key": c["public_key"]}
+                n: {
+                    "addresses": entries[("client", n)]["addresses"],
+                    "public_key": c["public_key"],
+                    # The owner of a device of vpn_clients has no way to learn a pre-shared key from us.
+                    "preshared": n in self.settings["managed_clients"],
+                }
                 for n, c in sorted(clients.items())
                 if c["public_key"]
             },

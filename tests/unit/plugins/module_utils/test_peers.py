@@ -49,8 +49,8 @@ PLAN = {
     "nodes": {"n2": host(2, key(2)), "n1": host(1, key(1))},
     "balancers": {"lb1": host(3, key(3), probe_public_key=key(4))},
     "clients": {
-        "bob": {"addresses": ["10.80.0.6"], "public_key": key(6)},
-        "alice": {"addresses": ["10.80.0.5", "fd00:80::5"], "public_key": key(5)},
+        "bob": {"addresses": ["10.80.0.6"], "public_key": key(6), "preshared": False},
+        "alice": {"addresses": ["10.80.0.5", "fd00:80::5"], "public_key": key(5), "preshared": True},
     },
 }
 
@@ -128,7 +128,7 @@ def test_a_node_serves_the_probes_and_every_client() -> None:
         {
             "name": "client bob",
             "public_key": key(6),
-            "preshared_key": derive_preshared_key(SEED, "default", "bob", key(6)),
+            "preshared_key": None,
             "allowed_ips": ["10.80.0.6/32"],
         },
     ]
@@ -191,7 +191,11 @@ def test_sections_say_what_a_peer_has_and_nothing_else() -> None:
 
 def test_ten_thousand_clients_take_about_a_second() -> None:
     clients = {
-        f"client-{n}": {"addresses": [f"10.80.{n >> 8}.{n & 255}", f"fd00:80::{n:x}"], "public_key": key(n)}
+        f"client-{n}": {
+            "addresses": [f"10.80.{n >> 8}.{n & 255}", f"fd00:80::{n:x}"],
+            "public_key": key(n),
+            "preshared": True,
+        }
         for n in range(1, 10_001)
     }
     started = time.process_time()

@@ -150,8 +150,8 @@ def test_a_cluster_of_two_nodes_a_balancer_and_two_clients() -> None:
             }
         },
         "clients": {
-            "alice": {"addresses": ["10.80.0.1"], "public_key": key("alice")},
-            "c1": {"addresses": ["10.80.0.2"], "public_key": key("c1")},
+            "alice": {"addresses": ["10.80.0.1"], "public_key": key("alice"), "preshared": False},
+            "c1": {"addresses": ["10.80.0.2"], "public_key": key("c1"), "preshared": True},
         },
         "pending": [],
         "warnings": [],
