@@ -48,7 +48,7 @@ class Lab:
             "LogLevel": "ERROR",
             "ServerAliveInterval": "5",
             "ControlMaster": "auto",
-            "ControlPath": f"{self.directory}/%C",
+            "ControlPath": f"{self.directory}/ssh-%h",
             "ControlPersist": "60s",
         }
         return testinfra.get_host(
