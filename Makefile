@@ -45,6 +45,8 @@ lint: $(VENV) ## Check style, types, roles, changelog and argument specification
 	MYPYPATH=$(subst $(space),:,$(sort $(dir $(DAEMONS)))) mypy $(DAEMONS)
 	mypy lab bench tests/lint
 	ansible-lint
+	ansible-doc --type filter $(patsubst plugins/filter/%.py,wirefleet.vpn.%,$(wildcard plugins/filter/*.py)) > /dev/null
+	ansible-doc $(patsubst plugins/modules/%.py,wirefleet.vpn.%,$(wildcard plugins/modules/*.py)) > /dev/null
 	antsibull-changelog lint
 	python tests/lint/argument_specs.py
 

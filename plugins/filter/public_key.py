@@ -10,6 +10,8 @@ author:
   - Wirefleet contributors (@wirefleet)
 version_added: 0.1.0
 short_description: Compute the public key that belongs to a WireGuard private key
+description:
+  - Multiplies the curve's base point by the private key (X25519, RFC 7748), as C(wg pubkey) does.
 options:
   _input:
     description: The private key in base64.

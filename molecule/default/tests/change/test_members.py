@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from traffic.cluster import Client, Cluster, fetch, peers
+from traffic.cluster import SLOTS, SLOTS_TOLERANCE, Client, Cluster, fetch, peers
 from traffic.figures import Figures
 from traffic.hosts import REPOSITORY, Lab
 from traffic.ping import Ping
@@ -17,8 +17,6 @@ from traffic.site import InfraRepository, Run
 
 CHANGE = REPOSITORY / "molecule" / "default" / "change"
 REKEY_SECONDS = 120
-SLOTS = 1024
-TOLERANCE = 45
 
 
 def ledger(cluster: Cluster) -> dict[tuple[str, str], dict[str, Any]]:
@@ -89,7 +87,7 @@ def test_who_joined_is_served(changed: Cluster, web: dict[int, str], version: in
 def test_the_new_node_has_its_share(changed: Cluster, web: dict[int, str]) -> None:
     slots = {node: row["slots"] for node, row in changed.states().items()}
     assert slots.keys() == changed.nodes.keys()
-    assert all(abs(share - SLOTS / 4) < TOLERANCE for share in slots.values()), slots
+    assert all(abs(share - SLOTS / 4) < SLOTS_TOLERANCE for share in slots.values()), slots
     changed.place(changed.clients["c3"], "n4")
     assert "wirefleet lab" in changed.clients["c3"].get(f"http://{web[4]}/")
 

@@ -6,15 +6,12 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from traffic.cluster import Cluster, peers, reaches
+from traffic.cluster import SLOTS, SLOTS_TOLERANCE, Cluster, peers, reaches
 from traffic.figures import Figures
 from traffic.hosts import Lab, until
 
 GREETING = "wirefleet lab: private web server"
 SESSIONS = 24
-SLOTS = 1024
-# The wheel is dealt by hash: three standard deviations of a third of the slots.
-TOLERANCE = 45
 
 
 @pytest.mark.parametrize(("name", "version"), [("c1", 4), ("c2", 6)])
@@ -68,7 +65,7 @@ def test_without_the_tunnel_nobody_answers(lab: Lab, web: dict[int, str], versio
 def test_the_wheel_gives_every_node_its_share(cluster: Cluster) -> None:
     slots = {node: row["slots"] for node, row in cluster.states().items()}
     assert sum(slots.values()) == SLOTS
-    assert all(abs(share - SLOTS / len(slots)) < TOLERANCE for share in slots.values()), slots
+    assert all(abs(share - SLOTS / len(slots)) < SLOTS_TOLERANCE for share in slots.values()), slots
 
 
 def test_weights_set_in_haproxy_turn_the_wheel(cluster: Cluster, figures: Figures) -> None:
@@ -80,14 +77,14 @@ def test_weights_set_in_haproxy_turn_the_wheel(cluster: Cluster, figures: Figure
             until(
                 f"n3 has about {share} slots",
                 5,
-                lambda: abs(cluster.states()["n3"]["slots"] - share) < TOLERANCE,
+                lambda: abs(cluster.states()["n3"]["slots"] - share) < SLOTS_TOLERANCE,
                 pause=0.05,
             ),
             "s",
         )
     finally:
         cluster.admin("set weight vpn_back/n3 100%")
-    until("n3 has its full share", 5, lambda: abs(cluster.states()["n3"]["slots"] - SLOTS // 3) < TOLERANCE)
+    until("n3 has its full share", 5, lambda: abs(cluster.states()["n3"]["slots"] - SLOTS // 3) < SLOTS_TOLERANCE)
 
 
 def test_sessions_spread_over_all_nodes(cluster: Cluster, figures: Figures) -> None:

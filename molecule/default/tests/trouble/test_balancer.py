@@ -9,12 +9,11 @@ from pathlib import Path
 
 import pytest
 from testinfra.host import Host
-from traffic.cluster import Client, Cluster, new_port, peers
+from traffic.cluster import FAILOVER_SECONDS, Client, Cluster, inner_address, new_port, peers
 from traffic.figures import Figures
 from traffic.hosts import REPOSITORY, Lab, until
 from traffic.ping import Ping
 
-FAILOVER_SECONDS = 40
 JUNK = 100_000
 # The sources that the balancer counts by: addresses of IPv4, networks of IPv6.
 SOURCES = {4: [f"198.51.100.{last}" for last in range(64, 128)], 6: [f"2001:db8:f:{n:x}::1" for n in range(64)]}
@@ -24,7 +23,7 @@ def test_the_ruleset_is_flushed_and_comes_back(
     lab: Lab, cluster: Cluster, c1: Client, web: dict[int, str], figures: Figures
 ) -> None:
     cluster.place(c1, "n1")
-    inner = c1.host.check_output("ip -4 -brief address show wg0").split()[2].split("/")[0]
+    inner = inner_address(c1.host)
     public = lab.address("lb1", "public", 4)
     capture = "/run/unsteered.pcap"
     c1.host.check_output(
@@ -41,7 +40,7 @@ def test_the_ruleset_is_flushed_and_comes_back(
             lambda: cluster.balancer.run("nft list table ip wirefleet && nft list table ip6 wirefleet").succeeded,
             pause=0,
         )
-        until("c1 is served", FAILOVER_SECONDS, lambda: c1.host.run("ping -c 1 -W 1 %s", web[4]).succeeded)
+        until("c1 is served", FAILOVER_SECONDS, lambda: c1.answered(web[4]))
     c1.host.check_output("systemctl stop unsteered")
     figures.add("balancer's ruleset reloaded: time until ours is back", took, "s")
     figures.add("balancer's ruleset reloaded: outage of a client", ping.outage, "s")

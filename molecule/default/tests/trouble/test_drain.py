@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import pytest
-from traffic.cluster import Client, Cluster, status
+from traffic.cluster import Client, Cluster, inner_address, status
 from traffic.figures import Figures
 from traffic.hosts import until
 from traffic.ping import Ping
@@ -56,7 +56,7 @@ class TestWhileNodesAreDrained:
         assert {node: row["slots"] for node, row in states.items()} == {"n1": 0, "n2": 0, "n3": 1024}
 
     def test_the_agent_says_so(self, cluster: Cluster) -> None:
-        inner = cluster.nodes["n2"].check_output("ip -4 -brief address show wg0").split()[2].split("/")[0]
+        inner = inner_address(cluster.nodes["n2"])
         # Asked as HAProxy does, through the balancer's tunnel to the node.
         assert status(cluster.balancer, f"http://{inner}:8051/healthz") == 404
         explained = cluster.balancer.check_output("wirefleet-steer explain n2")
