@@ -22,9 +22,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / ".collections"))
 
 from ansible_collections.wirefleet.vpn.plugins.filter.allocate_addresses import allocate_addresses
 
-CLIENTS = (1_000, 10_000)
+CLIENTS = (1_000, 10_000, 100_000)
 REPEATS = 3
-NETWORKS = ["10.80.0.0/16", "fd00:80::/48"]
+NETWORKS = ["10.0.0.0/8", "fd00:80::/48"]
 NOW = "2026-11-22T00:00:00Z"
 
 
@@ -44,7 +44,7 @@ def main() -> None:
     print(f"allocate_addresses, {len(NETWORKS)} networks, median of {REPEATS}")
     print(f"{'clients':>8} {'new fleet':>10} {'unchanged':>10}")
     for count in CLIENTS:
-        names = [f"client-{number:05}" for number in range(count)]
+        names = [f"client-{number:06}" for number in range(count)]
         ledger = allocate_addresses(names, NETWORKS, now=NOW)
         fresh = median_seconds(partial(allocate_addresses, names, NETWORKS, now=NOW))
         again = median_seconds(partial(allocate_addresses, names, NETWORKS, ledger, now=NOW))
