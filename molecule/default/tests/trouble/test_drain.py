@@ -92,7 +92,7 @@ class TestWhileNodesAreDrained:
             until(f"{client.name} is at n3", left, partial(cluster.is_owner, "n3", client), pause=1)
         drain.watched.close()
         for name, ping in drain.pings.items():
-            how = {"c1": "by HAProxy's socket", "c2": "by wirefleet-node drain"}[name]
-            figures.add(f"node drained {how}: pings lost by {name}, which moved", f"{ping.lost} of {ping.sent}")
+            where = {"c1": "in HAProxy", "c2": "by wirefleet-node"}[name]
+            figures.add(f"drained {where}: pings lost by {name}, which moved", f"{ping.lost} of {ping.sent}")
             assert ping.sent >= 1000
             assert ping.lost == 0, str(ping)
