@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: Wirefleet contributors
+"""Drives adoptions: listens to the agents, sees nodes go and come, and asks the others to take over."""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from wirefleet.log import event
+
+from .adoption import Adoptions, Roster, Session, Shares, wrong_clocks
+from .agents import Adopting, Agent, Failed, Heard, Message
+from .config import Adoption, Config
+from .decide import Standing, State, changes
+
+REVIEW = 5.0  # seconds: who was left behind, or came to light only after its node had gone?
+FRESH = 5.0  # seconds: an agent that was silent for longer is not asked to adopt anybody
+
+
+class Adopter:
+    """``trouble`` says of each agent that is not heard why; ``seconds`` is how long all adoptions took together."""
+
+    def __init__(self, config: Config, adoption: Adoption) -> None:
+        self.roster = Roster()
+        self.adoptions = Adoptions(adoption.rate)
+        self.trouble: dict[str, str] = {}
+        self.seconds = 0.0
+        self.ended = 0
+        self._config = config
+        self._max_idle = adoption.max_idle
+        self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._agents = {
+            node.name: Agent(node.name, node.agent, self._inbox) for node in config.nodes.values() if node.agent
+        }
+        self._heard_at: dict[str, float] = {}
+        self._offsets: dict[str, float] = {}
+        self._wrong: frozenset[str] = frozenset()
+        self._previous: State | None = None
+        self._review_due = float("-inf")
+
+    def start(self) -> None:
+        for agent in self._agents.values():
+            agent.start()
+
+    def round(self, state: State) -> None:
+        """One turn of the daemon's loop; ``state`` is what the kernel was just made to follow."""
+        now = time.monotonic()
+        shares = self._shares(state, now)
+        self._listen(shares, now)
+        gone = {name for name, _, new in changes(self._previous or state, state) if new is not Standing.UP}
+        back = {name for name, _, new in changes(self._previous or state, state) if new is Standing.UP}
+        self._previous = state
+        for name in back:
+            self.adoptions.cancel(name)
+        for name in gone:
+            self.adoptions.begin(name)
+        # Fail static: what looks like the death of all nodes is hardly one, and nobody is moved.
+        if not state.held:
+            if now >= self._review_due:
+                self._review_due = now + REVIEW
+                gone = {name for name in self._config.nodes if state.standing(name) is not Standing.UP}
+            for name in gone:
+                self._leave(name, shares, now)
+            for target, batch in self.adoptions.batches(now):
+                self._agents[target].adopt(batch)
+        for ended in self.adoptions.settle(self.roster, now):
+            self.seconds += ended.seconds
+            self.ended += 1
+            event("adopted", node=ended.origin, seconds=f"{ended.seconds:.2f}", **ended.results)
+        for name, agent in self._agents.items():
+            agent.hurry = name in self.adoptions.targets
+
+    def clients(self) -> Iterable[tuple[str, str, Session]]:
+        """Yield public key, node and session of the clients that are worth remembering."""
+        since = time.time() - self._max_idle
+        return (client for client in self.roster.clients() if client[2].handshake >= since)
+
+    def count(self) -> Mapping[str, int]:
+        return Counter(node for _, node, _ in self.clients())
+
+    def _leave(self, name: str, shares: Shares, now: float) -> None:
+        planned = self.adoptions.plan(name, self.roster, shares, time.time() - self._max_idle, now)
+        if planned:
+            event("adoption", node=name, clients=planned)
+
+    def _shares(self, state: State, now: float) -> Shares:
+        """Who can adopt: an accepting node whose agent answers, and whose clock is right."""
+        able = [
+            node
+            for node in self._config.nodes.values()
+            if now - self._heard_at.get(node.name, float("-inf")) <= FRESH and node.name not in self._wrong
+        ]
+        return Shares(
+            {
+                family: {node.name: state.weight(node.name) for node in able if family in node.addresses}
+                for family in self._config.families
+            }
+        )
+
+    def _listen(self, shares: Shares, now: float) -> None:
+        while not self._inbox.empty():
+            message = self._inbox.get()
+            if isinstance(message, Heard):
+                self._hear(message, now)
+            elif isinstance(message, Adopting):
+                self.adoptions.asked(message.node, message.begun, now)
+                self.adoptions.refused(message.node, message.refused)
+            else:
+                self._miss(message)
+                self.adoptions.failed(message.node, message.keys, shares)
+
+    def _hear(self, message: Heard, now: float) -> None:
+        self.roster.update(message.node, message.sessions, message.whole)
+        self._heard_at[message.node] = now
+        self._offsets[message.node] = message.offset
+        if self.trouble.pop(message.node, None) is not None:
+            event("agent_heard", node=message.node)
+        wrong = frozenset(wrong_clocks(self._offsets))
+        for name in sorted(wrong - self._wrong):
+            event("clock_wrong", node=name, seconds=f"{self._offsets[name]:+.1f}", result="it adopts nobody")
+        for name in sorted(self._wrong - wrong):
+            event("clock_right", node=name)
+        self._wrong = wrong
+
+    def _miss(self, message: Failed) -> None:
+        if message.node not in self.trouble:
+            event("agent_silent", node=message.node, error=message.error, result="it adopts nobody")
+        self.trouble[message.node] = message.error
+        # An old offset says nothing about the clock, and must not outvote others.
+        self._offsets.pop(message.node, None)
