@@ -17,18 +17,24 @@ from .config import Adoption, Config
 from .decide import Standing, State, changes
 
 REVIEW = 5.0  # seconds: who was left behind, or came to light only after its node had gone?
+AGENT_GRACE = 10.0  # seconds in which an agent that is not there, at a node that is, may come back
 FRESH = 5.0  # seconds: an agent that was silent for longer is not asked to adopt anybody
 
 
 class Adopter:
-    """``trouble`` says of each agent that is not heard why; ``seconds`` is how long all adoptions took together."""
+    """What other threads may look at:
+
+    ``counts``: node -> clients, as of the last review. ``runs`` and ``seconds``: how many times the clients of a node
+    were adopted, and how long that took in all. ``silent``: agent that is not heard -> why.
+    """
 
     def __init__(self, config: Config, adoption: Adoption) -> None:
         self.roster = Roster()
         self.adoptions = Adoptions(adoption.rate)
-        self.trouble: dict[str, str] = {}
+        self.counts: Mapping[str, int] = {}
+        self.runs = 0
         self.seconds = 0.0
-        self.ended = 0
+        self.silent: dict[str, str] = {}
         self._config = config
         self._max_idle = adoption.max_idle
         self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
@@ -50,25 +56,29 @@ class Adopter:
         now = time.monotonic()
         shares = self._shares(state, now)
         self._listen(shares, now)
-        gone = {name for name, _, new in changes(self._previous or state, state) if new is not Standing.UP}
-        back = {name for name, _, new in changes(self._previous or state, state) if new is Standing.UP}
+        gone = set()
+        for name, _, standing in changes(self._previous or state, state):
+            if standing is Standing.UP:
+                self.adoptions.cancel(name)
+            else:
+                self.adoptions.begin(name)
+                gone.add(name)
         self._previous = state
-        for name in back:
-            self.adoptions.cancel(name)
-        for name in gone:
-            self.adoptions.begin(name)
+        if now >= self._review_due:
+            self._review_due = now + REVIEW
+            self.counts = Counter(node for _, node, _ in self.clients())
+            gone = {name for name in self._config.nodes if state.standing(name) is not Standing.UP}
         # Fail static: what looks like the death of all nodes is hardly one, and nobody is moved.
         if not state.held:
-            if now >= self._review_due:
-                self._review_due = now + REVIEW
-                gone = {name for name in self._config.nodes if state.standing(name) is not Standing.UP}
             for name in gone:
-                self._leave(name, shares, now)
+                if not _may_recover(state, name, now):
+                    self._leave(name, shares, now)
             for target, batch in self.adoptions.batches(now):
                 self._agents[target].adopt(batch)
         for ended in self.adoptions.settle(self.roster, now):
+            self.runs += 1
             self.seconds += ended.seconds
-            self.ended += 1
+            self._review_due = now
             event("adopted", node=ended.origin, seconds=f"{ended.seconds:.2f}", **ended.results)
         for name, agent in self._agents.items():
             agent.hurry = name in self.adoptions.targets
@@ -77,9 +87,6 @@ class Adopter:
         """Yield public key, node and session of the clients that are worth remembering."""
         since = time.time() - self._max_idle
         return (client for client in self.roster.clients() if client[2].handshake >= since)
-
-    def count(self) -> Mapping[str, int]:
-        return Counter(node for _, node, _ in self.clients())
 
     def _leave(self, name: str, shares: Shares, now: float) -> None:
         planned = self.adoptions.plan(name, self.roster, shares, time.time() - self._max_idle, now)
@@ -116,7 +123,7 @@ class Adopter:
         self.roster.update(message.node, message.sessions, message.whole)
         self._heard_at[message.node] = now
         self._offsets[message.node] = message.offset
-        if self.trouble.pop(message.node, None) is not None:
+        if self.silent.pop(message.node, None) is not None:
             event("agent_heard", node=message.node)
         wrong = frozenset(wrong_clocks(self._offsets))
         for name in sorted(wrong - self._wrong):
@@ -126,8 +133,14 @@ class Adopter:
         self._wrong = wrong
 
     def _miss(self, message: Failed) -> None:
-        if message.node not in self.trouble:
+        if message.node not in self.silent:
             event("agent_silent", node=message.node, error=message.error, result="it adopts nobody")
-        self.trouble[message.node] = message.error
+        self.silent[message.node] = message.error
         # An old offset says nothing about the clock, and must not outvote others.
         self._offsets.pop(message.node, None)
+
+
+def _may_recover(state: State, name: str, now: float) -> bool:
+    """Say whether only the node's agent is away, and not for long: an update is no reason to move anybody."""
+    lost_at = state.nodes[name].lost_at
+    return state.standing(name) is Standing.DRAINING and lost_at is not None and now - lost_at < AGENT_GRACE

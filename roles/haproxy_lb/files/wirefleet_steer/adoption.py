@@ -27,6 +27,10 @@ BATCH_TIME = 0.5  # seconds of work in one request
 MAX_BATCH = 256  # clients, as the agent allows
 CLOCK_TOLERANCE = 1.0  # seconds
 
+# How a move ends: the target has the client; it went elsewhere by itself; it answered nobody; the target does not know
+# it; no target could be asked; its node came back before anybody was asked.
+RESULTS = ("adopted", "moved", "silent", "refused", "failed", "kept")
+
 
 @dataclass(frozen=True)
 class Session:
@@ -69,10 +73,6 @@ class Roster:
             if owner:
                 yield key, *owner
 
-    def count(self) -> Counter[str]:
-        """Return node -> clients."""
-        return Counter(node for _, node, _ in self.clients())
-
 
 @dataclass(frozen=True)
 class Move:
@@ -101,11 +101,7 @@ class Ended:
 
 
 class Adoptions:
-    """The moves that are under way; ``totals`` counts those that ended:
-
-    ``adopted``, ``moved`` (the client went elsewhere by itself), ``silent`` (it answered nobody), ``refused`` (its
-    target does not know it), ``failed`` (no target could be asked), ``kept`` (its node came back before).
-    """
+    """The moves that are under way; ``totals`` counts how those ended that are over."""
 
     def __init__(self, rate: float) -> None:
         """``rate``: clients per second that one node is asked to adopt."""

@@ -142,14 +142,14 @@ class Steer:
                 503 if problem else 200, {"version": __version__, "problem": problem, "held": held}
             )
         if request.path == "/v1/clients" and self._adopter:
-            return Response.from_json(200, {"version": 1, "clients": self._adopter.count()})
+            return Response.from_json(200, {"version": 1, "clients": dict(self._adopter.counts)})
         if request.path == "/metrics":
             return Response(200, prometheus.render(self._metrics()), prometheus.CONTENT_TYPE)
         return None
 
     def _metrics(self) -> list[prometheus.Metric]:
         families = self.config.families
-        return metrics.page(
+        page = metrics.page(
             self.config,
             self.state,
             self.elements,
@@ -159,6 +159,7 @@ class Steer:
             dropped={family: kernel.counters(family, self.config.table) for family in families},
             census={family: self._census.get(family, self.config.table) for family in families},
         )
+        return page + metrics.adoption(self.config, self._adopter) if self._adopter else page
 
     def _attempt(self, what: str, action: Callable[[], None]) -> None:
         """A part that fails must not stop the others: log it once, try again in the next round."""

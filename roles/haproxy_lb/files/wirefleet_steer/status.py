@@ -68,8 +68,9 @@ def takes_clients(snapshot: Snapshot, node: Node) -> bool:
 def is_held(snapshot: Snapshot, node: Node) -> bool:
     """Say whether the kernel uses a node whose checks fail: that is fail static, see ``decide``."""
     report = snapshot.reports.get(node.name)
-    failing = report is not None and report.status.startswith("DOWN")
-    return failing and any(found is not Standing.DOWN for found in standings(snapshot, node).values())
+    if report is None or not report.status.startswith("DOWN"):
+        return False
+    return any(read(report, found) is not found for found in standings(snapshot, node).values())
 
 
 def rows(
