@@ -54,8 +54,10 @@ class Adopter:
     def round(self, state: State) -> None:
         """One turn of the daemon's loop; ``state`` is what the kernel was just made to follow."""
         now = time.monotonic()
+        failures = self._listen(now)
         shares = self._shares(state, now)
-        self._listen(shares, now)
+        for failure in failures:
+            self.adoptions.failed(failure.node, failure.keys, shares)
         gone = set()
         for name, _, standing in changes(self._previous or state, state):
             if standing is Standing.UP:
@@ -107,7 +109,9 @@ class Adopter:
             }
         )
 
-    def _listen(self, shares: Shares, now: float) -> None:
+    def _listen(self, now: float) -> list[Failed]:
+        """Take in what the agents' threads have brought; return what could not be asked."""
+        failures = []
         while not self._inbox.empty():
             message = self._inbox.get()
             if isinstance(message, Heard):
@@ -117,7 +121,8 @@ class Adopter:
                 self.adoptions.refused(message.node, message.refused)
             else:
                 self._miss(message)
-                self.adoptions.failed(message.node, message.keys, shares)
+                failures.append(message)
+        return failures
 
     def _hear(self, message: Heard, now: float) -> None:
         self.roster.update(message.node, message.sessions, message.whole)
