@@ -67,7 +67,8 @@ def _prepare(config: Config, _options: argparse.Namespace) -> int:
 
 def _status(config: Config, options: argparse.Namespace) -> int:
     snapshot = status.take(config)
-    rows = [asdict(row) for row in status.rows(config, snapshot, status.count_sessions(config, snapshot))]
+    sessions = status.count_sessions(config, snapshot)
+    rows = [asdict(row) for row in status.rows(config, snapshot, sessions, status.count_clients(config))]
     if options.json:
         print(json.dumps(rows, indent=2))
     else:

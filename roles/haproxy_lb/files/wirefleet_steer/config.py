@@ -33,8 +33,10 @@ SHAPE: dict[str, Shape] = {
             "addresses": MapOf(str),
             "probe_interface": Optional(str),
             "probe_peer": Optional({"public_key": str}),
+            "agent": Optional((str, int)),
         }
     ),
+    "adoption": Optional({"rate": float, "max_idle": float}),
     "collapse_window": float,
     "listen": [(str, int)],
 }
@@ -49,6 +51,15 @@ class Node:
     addresses: Mapping[str, str]
     probe_interface: str | None = None
     probe_key: str | None = None
+    agent: tuple[str, int] | None = None  # its agent's address in the mesh
+
+
+@dataclass(frozen=True)
+class Adoption:
+    """How many clients a second one node is asked to adopt, and how many seconds old their handshake may be."""
+
+    rate: float
+    max_idle: float
 
 
 @dataclass(frozen=True)
@@ -64,6 +75,7 @@ class Config:
     families: tuple[str, ...]
     guard: tuple[Rule, ...]
     nodes: Mapping[str, Node]
+    adoption: Adoption | None
     collapse_window: float
     listen: tuple[tuple[str, int], ...]
 
@@ -101,6 +113,7 @@ def _config(read: dict) -> Config:
             for interface in read["guard"]["interfaces"]
         ),
         nodes=_nodes(read["nodes"], mask),
+        adoption=_adoption(read["adoption"]),
         collapse_window=read["collapse_window"],
         listen=tuple(read["listen"]),
     )
@@ -132,9 +145,23 @@ def _nodes(read: dict, mask: int) -> dict[str, Node]:
             owners[value] = name
         peer = node["probe_peer"]
         nodes[name] = Node(
-            name, node["mark"] | mask, addresses, node["probe_interface"], peer["public_key"] if peer else None
+            name,
+            node["mark"] | mask,
+            addresses,
+            node["probe_interface"],
+            peer["public_key"] if peer else None,
+            node["agent"],
         )
     return nodes
+
+
+def _adoption(read: dict | None) -> Adoption | None:
+    if read is None:
+        return None
+    for key, value in read.items():
+        if value <= 0:
+            raise ConfigError(f"adoption.{key}: must be more than 0")
+    return Adoption(**read)
 
 
 def _address(key: str, family: str, text: str) -> str:

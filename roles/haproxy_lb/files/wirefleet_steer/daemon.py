@@ -13,24 +13,28 @@ from typing import NoReturn
 
 from wirefleet import __version__, prometheus
 from wirefleet.command import CommandError
-from wirefleet.httpd import Response, Server
+from wirefleet.httpd import Request, Response, Server
 from wirefleet.iproute import ensure_rules
 from wirefleet.log import event
 from wirefleet.nft import RulesetWatch, apply
 from wirefleet.sdnotify import notify
 
 from . import haproxy, kernel, metrics, probe
+from .adopter import Adopter
+from .census import census
 from .config import Config
 from .decide import NodeState, Standing, State, changes, decide
-from .elements import EMPTY, Elements, script, standing, wanted
+from .elements import EMPTY, Elements, client_key, mark, script, standing, wanted
 from .haproxy import HAProxyError, Report
 
 INSPECTION = 0.2  # seconds between two looks at the ruleset, however often it changes
 GUARD_INTERVAL = 5.0  # seconds; routing rules give no notice
 STALE_AFTER = 5.0  # seconds without a round, after which the loop counts as dead
 
+TEACHING_TIME = 10.0  # seconds after the table was found empty: all agents have spoken by then
+
 # What a round consists of, besides the probes.
-HAPROXY, TABLE, GUARD = "haproxy", "table", "guard"
+HAPROXY, TABLE, GUARD, ADOPTION = "haproxy", "table", "guard", "adoption"
 
 
 def prepare(config: Config) -> None:
@@ -61,11 +65,16 @@ class Steer:
         self._written: State | None = None  # the state that self.elements were made for
         self._guard_due = self._probes_due = float("-inf")
         self._census = metrics.CensusCache()
+        self._adopter = Adopter(config, config.adoption) if config.adoption else None
+        self._teach_until = float("-inf")
+        self._taught: set[str] = set()  # public keys of clients that the table was told of
 
     def start(self) -> None:
         """Take over from the kernel: a daemon that starts again changes nothing until HAProxy says so."""
         self._look()
         self.state = State({name: NodeState(self._kernel_standing(name)) for name in self.config.nodes})
+        if not any(census(family, self.config.table, "affinity") for family in self.config.families):
+            self._begin_teaching()
 
     def round(self) -> None:
         """One turn of the loop."""
@@ -75,6 +84,10 @@ class Steer:
         if now >= self._guard_due:
             self._guard_due = now + GUARD_INTERVAL
             self._attempt(GUARD, self._keep_guard)
+        if self._adopter and self.reports:
+            self._adopter.round(self.state)
+            if now < self._teach_until:
+                self._attempt(ADOPTION, partial(self._teach, self._adopter))
         if now >= self._probes_due:
             self._probes_due = now + probe.INTERVAL
             for name in self.config.nodes:
@@ -92,6 +105,8 @@ class Steer:
         watch = RulesetWatch()  # before the first look: what changes during it wakes us again
         self.start()
         self.round()
+        if self._adopter:
+            self._adopter.start()
         server.start()
         notify("READY=1")
         round_due = inspection_due = time.monotonic()
@@ -119,20 +134,22 @@ class Steer:
         troubles = dict(self.troubles)
         return "; ".join(f"{what}: {troubles[what]}" for what in (HAPROXY, TABLE, GUARD) if what in troubles) or None
 
-    def answer(self, path: str) -> Response | None:
-        if path == "/healthz":
+    def answer(self, request: Request) -> Response | None:
+        if request.path == "/healthz":
             problem = self.problem()
             held = sorted(self.state.held)
             return Response.from_json(
                 503 if problem else 200, {"version": __version__, "problem": problem, "held": held}
             )
-        if path == "/metrics":
+        if request.path == "/v1/clients" and self._adopter:
+            return Response.from_json(200, {"version": 1, "clients": dict(self._adopter.counts)})
+        if request.path == "/metrics":
             return Response(200, prometheus.render(self._metrics()), prometheus.CONTENT_TYPE)
         return None
 
     def _metrics(self) -> list[prometheus.Metric]:
         families = self.config.families
-        return metrics.page(
+        page = metrics.page(
             self.config,
             self.state,
             self.elements,
@@ -142,6 +159,7 @@ class Steer:
             dropped={family: kernel.counters(family, self.config.table) for family in families},
             census={family: self._census.get(family, self.config.table) for family in families},
         )
+        return page + metrics.adoption(self.config, self._adopter) if self._adopter else page
 
     def _attempt(self, what: str, action: Callable[[], None]) -> None:
         """A part that fails must not stop the others: log it once, try again in the next round."""
@@ -199,9 +217,27 @@ class Steer:
             kernel.load_table(self.config)
             self.totals["restores"] += 1
             event("table_restored", table=self.config.table, families=",".join(lost), sessions="lost")
+            self._begin_teaching()
         held = self.elements
         self.elements = {family: elements or EMPTY for family, elements in found.items()}
         self._apply({**self.elements, **held})
+
+    def _begin_teaching(self) -> None:
+        self._teach_until = time.monotonic() + TEACHING_TIME
+        self._taught.clear()
+
+    def _teach(self, adopter: Adopter) -> None:
+        """Tell an empty table whose clients are whose, so that running sessions go on."""
+        owners: dict[str, dict[str, str]] = {family: {} for family in self.config.families}
+        for key, name, session in adopter.clients():
+            node = self.config.nodes[name]
+            if key not in self._taught and session.family in owners and self.state.standing(name) is not Standing.DOWN:
+                owners[session.family][client_key(session.family, session.endpoint)] = mark(node.mark)
+                self._taught.add(key)
+        for family, elements in owners.items():
+            if elements:
+                taught = kernel.teach(family, self.config.table, list(elements.items()))
+                event("clients_taught", family=family, clients=taught)
 
     def _apply(self, target: dict[str, Elements]) -> None:
         """Write the differences in one transaction."""

@@ -28,7 +28,7 @@ class NodeState:
 
     standing: Standing = Standing.DOWN
     weight: int = 1
-    lost_at: float | None = None  # when checks took it down; None: it is not down, or an operator did it
+    lost_at: float | None = None  # when checks began to fail; None: they pass, or an operator has taken it away
     before_loss: Standing = Standing.DOWN
 
 
@@ -77,11 +77,11 @@ def _follow(node: NodeState, report: Report, now: float) -> NodeState:
     standing = read(report, node.standing)
     if standing is None:
         return replace(node, weight=report.weight)
-    if standing is not Standing.DOWN or report.status.startswith(BY_OPERATOR):
+    if not report.status.startswith("DOWN"):
         return NodeState(standing, report.weight)
-    if node.standing is not Standing.DOWN:
-        return NodeState(Standing.DOWN, report.weight, lost_at=now, before_loss=node.standing)
-    return replace(node, weight=report.weight)
+    if node.lost_at is None and node.standing is not Standing.DOWN:
+        return NodeState(standing, report.weight, lost_at=now, before_loss=node.standing)
+    return replace(node, standing=standing, weight=report.weight)
 
 
 def read(report: Report, current: Standing) -> Standing | None:
@@ -91,9 +91,16 @@ def read(report: Report, current: Standing) -> Standing | None:
     less than full health then ("UP 1/2"), while a passed check fills it up. So a node *comes* up by a plain "UP" and a
     check that passed, and *stays* up through "UP 1/2", where a check has failed but not often enough. "no check" is an
     operator's ``disable health`` for a server that was up.
+
+    A refused connection came back through the node's WireGuard, which works, then: only its agent is not there, and a
+    node that was alive keeps its sessions until the agent has passed its checks again.
     """
     status = report.status.partition(" ")[0]
-    if status in ("DOWN", BY_OPERATOR):
+    if status == "DOWN":
+        refused = report.refused and current is not Standing.DOWN
+        rising = report.check_status in PASSED and current is Standing.DRAINING
+        return Standing.DRAINING if refused or rising else Standing.DOWN
+    if status == BY_OPERATOR:
         return Standing.DOWN
     if status in ("DRAIN", "NOLB"):
         return Standing.DRAINING

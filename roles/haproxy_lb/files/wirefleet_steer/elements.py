@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from ipaddress import IPv6Address
 from typing import Optional
 
 from .config import Config, Node
@@ -73,6 +74,14 @@ def standing(elements: Elements, node: Node, family: str) -> Standing:
 def slots(elements: Elements, node: Node) -> int:
     """Count the node's slots of the wheel."""
     return list(elements["wheel"].values()).count(mark(node.mark))
+
+
+def client_key(family: str, endpoint: str) -> str:
+    """Return the key of a client, at ADDRESS:PORT, in the map "affinity": see the table for what IPv6 has room for."""
+    address, _, port = endpoint.rpartition(":")
+    if family == "ip":
+        return f"{address} . {port}"
+    return f"{int(IPv6Address(address.strip('[]'))) & (1 << 96) - 1:#x} . {port}"
 
 
 def script(family: str, table: str, old: Elements, new: Elements) -> str:

@@ -27,6 +27,11 @@ class Report:
     check: str = ""  # the last check for people: what it found, and the server's words
     last_change: int = 0  # seconds since the status changed
 
+    @property
+    def refused(self) -> bool:
+        """Nobody listens there, but the host's kernel has said so: whatever leads to it works."""
+        return self.check_status == "L4CON" and "Connection refused" in self.check
+
 
 def ask(path: str, command: str) -> str:
     """Send one command and return the whole answer."""

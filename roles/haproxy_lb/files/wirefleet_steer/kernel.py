@@ -9,6 +9,7 @@ not for "list map" and for what is asked with --terse. Only these are used here.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,25 @@ def read(family: str, table: str) -> Elements | None:
         found = next(item[kind] for item in answer["nftables"] if kind in item)
         elements[name] = dict(_element(name, kind, item) for item in found.get("elem", []))
     return elements
+
+
+def teach(family: str, table: str, owners: Sequence[tuple[str, str]]) -> int:
+    """Add client's key -> its node's mark to "affinity", where nothing else is known; return how many are ours.
+
+    The kernel refuses a whole transaction for one key that it has with another value, which is the better one: a
+    handshake has taught it meanwhile. So a batch that fails is halved until that key is alone.
+    """
+    if not owners:
+        return 0
+    elements = ", ".join(f"{key} : {value}" for key, value in owners)
+    try:
+        nft.apply(f"add element {family} {table} affinity {{ {elements} }}\n")
+    except CommandError as error:
+        if "File exists" not in error.stderr:
+            raise
+        middle = len(owners) // 2
+        return sum(teach(family, table, half) for half in (owners[:middle], owners[middle:])) if middle else 0
+    return len(owners)
 
 
 def _element(name: str, kind: str, item: Any) -> tuple[str, str | None]:

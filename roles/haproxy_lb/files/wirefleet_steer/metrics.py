@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from wirefleet import __version__
 from wirefleet.prometheus import Metric
 
+from .adopter import Adopter
+from .adoption import RESULTS
 from .census import census
 from .config import Config
 from .decide import Standing, State
@@ -89,6 +91,28 @@ def page(
             totals.get("guard_repairs", 0), **cluster
         ),
         *(known, weight, held, changed, share, learned, drops, sizes),
+    ]
+
+
+def adoption(config: Config, adopter: Adopter) -> list[Metric]:
+    """Return the metrics that are there while adoption is on."""
+    cluster = {"cluster": config.cluster}
+    clients = _metric("node_clients", "Clients whose latest handshake was with the node.")
+    heard = _metric("node_agent_heard", "The node's agent says who its clients are, and can be told to adopt others.")
+    for name in config.nodes:
+        clients.add(adopter.counts.get(name, 0), **cluster, node=name)
+        heard.add(name not in adopter.silent, **cluster, node=name)
+    moved = _metric("adoptions_total", "Clients that had to leave their node, by how that ended.", "counter")
+    for result in RESULTS:
+        moved.add(adopter.adoptions.totals[result], **cluster, result=result)
+    return [
+        _metric("adoption_runs_total", "How often the clients of a node had to leave it.", "counter").add(
+            adopter.runs, **cluster
+        ),
+        _metric("adoption_seconds_total", "How long that took, until the last client was there.", "counter").add(
+            adopter.seconds, **cluster
+        ),
+        *(clients, heard, moved),
     ]
 
 

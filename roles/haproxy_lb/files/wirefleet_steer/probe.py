@@ -14,12 +14,11 @@ from .haproxy import Report
 
 INTERVAL = 2.0  # seconds between two attempts
 UNANSWERED = frozenset({"L4TOUT", "L4CON", "L6TOUT", "L7TOUT", "SOCKERR"})
-REFUSED = "Connection refused"  # HAProxy's words for an L4CON which the node's kernel sent
 
 
 def unanswered(report: Report) -> bool:
     """Say whether the tunnel may be at fault: a wrong answer (L7STS, …) came through it, and so did a refusal."""
-    return report.status.startswith("DOWN") and report.check_status in UNANSWERED and REFUSED not in report.check
+    return report.status.startswith("DOWN") and report.check_status in UNANSWERED and not report.refused
 
 
 def renew(interface: str, key: str) -> bool:

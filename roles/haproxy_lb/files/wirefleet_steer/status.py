@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,6 +19,8 @@ from .config import Config, Node
 from .decide import BY_OPERATOR, Standing, read
 from .elements import Elements, slots, standing
 from .haproxy import HAProxyError, Report
+
+DAEMON_TIMEOUT = 2.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,7 @@ class Row:
     weight: int | None
     slots: int
     sessions: int
+    clients: int | None  # None: the daemon does not answer, or adoption is off
     since: int | None  # seconds since HAProxy changed its mind
     reason: str
 
@@ -63,11 +68,14 @@ def takes_clients(snapshot: Snapshot, node: Node) -> bool:
 def is_held(snapshot: Snapshot, node: Node) -> bool:
     """Say whether the kernel uses a node whose checks fail: that is fail static, see ``decide``."""
     report = snapshot.reports.get(node.name)
-    failing = report is not None and report.status.startswith("DOWN")
-    return failing and any(found is not Standing.DOWN for found in standings(snapshot, node).values())
+    if report is None or not report.status.startswith("DOWN"):
+        return False
+    return any(read(report, found) is not found for found in standings(snapshot, node).values())
 
 
-def rows(config: Config, snapshot: Snapshot, sessions: Mapping[int, int]) -> Iterator[Row]:
+def rows(
+    config: Config, snapshot: Snapshot, sessions: Mapping[int, int], clients: Mapping[str, int] | None
+) -> Iterator[Row]:
     for node in config.nodes.values():
         report = snapshot.reports.get(node.name)
         yield Row(
@@ -77,6 +85,7 @@ def rows(config: Config, snapshot: Snapshot, sessions: Mapping[int, int]) -> Ite
             weight=report.weight if report else None,
             slots=next((slots(elements, node) for elements in snapshot.elements.values()), 0),
             sessions=sessions.get(node.mark, 0),
+            clients=None if clients is None else clients.get(node.name, 0),
             since=report.last_change if report else None,
             reason=_reason(snapshot, node, report),
         )
@@ -89,6 +98,23 @@ def count_sessions(config: Config, snapshot: Snapshot) -> dict[int, int]:
         for mark, count in census(family, config.table, "sessions").items():
             counts[mark] = counts.get(mark, 0) + count
     return counts
+
+
+def count_clients(config: Config) -> dict[str, int] | None:
+    """Return node -> clients, as the daemon knows it from the agents."""
+    for address, port in config.listen:
+        connection = http.client.HTTPConnection(address, port, timeout=DAEMON_TIMEOUT)
+        try:
+            connection.request("GET", "/v1/clients")
+            response = connection.getresponse()
+            if response.status == http.HTTPStatus.OK:
+                counts: dict[str, int] = json.loads(response.read())["clients"]
+                return counts
+        except (OSError, ValueError, KeyError, http.client.HTTPException):
+            continue
+        finally:
+            connection.close()
+    return None
 
 
 def explain(config: Config, snapshot: Snapshot, node: Node, now: float) -> Iterator[str]:

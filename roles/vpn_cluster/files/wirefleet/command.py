@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 
 
@@ -21,11 +21,14 @@ class CommandError(Exception):
         super().__init__(f"{' '.join(argv)}: {rc if isinstance(rc, str) else f'exit {rc}'}: {self.stderr}".rstrip(": "))
 
 
-def run(argv: Sequence[str], *, stdin: str | None = None, timeout: float = 5.0) -> str:
+def run(
+    argv: Sequence[str], *, stdin: str | None = None, timeout: float = 5.0, descriptors: Collection[int] = ()
+) -> str:
     """Return what ``argv`` printed to stdout.
 
-    Secrets go through ``stdin``: it appears in no error, while argv does. A command that is still running after
-    ``timeout`` seconds is killed with all its children, so that a shell's orphan can not keep the pipes open.
+    Secrets go through ``stdin`` or ``descriptors`` (which the command finds as /dev/fd/N): they appear in no error,
+    while argv does. A command that is still running after ``timeout`` seconds is killed with all its children, so that
+    a shell's orphan can not keep the pipes open.
     """
     try:
         process = subprocess.Popen(
@@ -37,6 +40,7 @@ def run(argv: Sequence[str], *, stdin: str | None = None, timeout: float = 5.0) 
             errors="replace",
             env={**os.environ, "LC_ALL": "C"},
             start_new_session=True,
+            pass_fds=descriptors,
         )
     except OSError as error:
         raise CommandError(argv, "missing", str(error)) from error

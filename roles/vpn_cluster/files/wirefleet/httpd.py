@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: Wirefleet contributors
-"""A very small HTTP server: GET and HEAD, one request per connection, everything bounded.
+"""A very small HTTP server: GET, HEAD and POST, one request per connection, everything bounded.
 
-It speaks to health checks and metric scrapers. http.server would do, but it has no deadline for a whole request, lets
-headers grow to megabytes and starts threads without end.
+It speaks to health checks, metric scrapers and the cluster's own daemons. http.server would do, but it has no deadline
+for a whole request, lets headers grow to megabytes and starts threads without end.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ import selectors
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
+from urllib.parse import parse_qsl
 
 from .log import event
 
@@ -24,8 +25,20 @@ IP_FREEBIND = 15  # linux/in.h
 IPV6_FREEBIND = 78  # linux/in6.h
 
 MAX_REQUEST = 8192  # bytes, request line and headers together
+MAX_BODY = 65536  # bytes
 MAX_CONNECTIONS = 32  # more wait in the kernel's queue
 DEADLINE = 5.0  # seconds for the whole exchange, so that trickling bytes hold no thread
+
+
+@dataclass(frozen=True)
+class Request:
+    """``method`` is "GET" (for HEAD, too) or "POST"; ``client`` is the address that asks."""
+
+    path: str
+    query: Mapping[str, str] = field(default_factory=dict)
+    client: str = ""
+    method: str = "GET"
+    body: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -39,7 +52,7 @@ class Response:
         return cls(status, json.dumps(document) + "\n")
 
 
-Handler = Callable[[str], "Response | None"]  # path without its query -> response, None: not found
+Handler = Callable[[Request], "Response | None"]  # None: not found
 
 
 def bind(address: str, port: int) -> socket.socket:
@@ -66,11 +79,15 @@ class Server:
     """Answers on every address of ``listen`` from a thread of its own, so that a stuck main loop can still be reported.
 
     It listens from its creation, answers from ``start()`` on (connections wait until then), and ends with the process.
-    ``name`` is the product token of the Server header, such as ``wirefleet-node/0.1.0``.
+    ``name`` is the product token of the Server header, such as ``wirefleet-node/0.1.0``; ``posts`` are the paths that
+    may be posted to. Nothing else is read beyond its head.
     """
 
-    def __init__(self, listen: Sequence[tuple[str, int]], handler: Handler, name: str) -> None:
+    def __init__(
+        self, listen: Sequence[tuple[str, int]], handler: Handler, name: str, posts: Collection[str] = ()
+    ) -> None:
         self._handler = handler
+        self._posts = frozenset(posts)
         self._name = name
         self._slots = threading.BoundedSemaphore(MAX_CONNECTIONS)
         self._sockets = [bind(address, port) for address, port in listen]
@@ -102,28 +119,42 @@ class Server:
         try:
             with connection, suppress(OSError):
                 deadline = time.monotonic() + DEADLINE
-                request = _read_head(connection, deadline)
+                answer = self._answer(connection, deadline)
                 connection.settimeout(max(deadline - time.monotonic(), 0.1))
-                connection.sendall(self._answer(request))
+                connection.sendall(answer)
         finally:
             self._slots.release()
 
-    def _answer(self, request: bytes) -> bytes:
-        line, complete, _ = request.partition(b"\r\n")
+    def _answer(self, connection: socket.socket, deadline: float) -> bytes:
+        head, complete, rest = _read_head(connection, deadline).partition(b"\r\n\r\n")
+        line, *headers = head.split(b"\r\n")
         words = line.decode("latin-1").split(" ")
-        if len(request) > MAX_REQUEST:
+        if len(head) > MAX_REQUEST:
             return self._encode(_problem(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE))
         if not complete or len(words) != 3 or not words[2].startswith("HTTP/1."):
             return self._encode(_problem(HTTPStatus.BAD_REQUEST))
         method, target, _ = words
-        if method not in ("GET", "HEAD"):
+        path, _, query = target.partition("?")
+        if method not in ("GET", "HEAD") and not (method == "POST" and path in self._posts):
             return self._encode(_problem(HTTPStatus.METHOD_NOT_ALLOWED))
+        body = b""
+        if method == "POST":
+            length = _content_length(headers)
+            if length is None:
+                return self._encode(_problem(HTTPStatus.LENGTH_REQUIRED))
+            if length > MAX_BODY:
+                return self._encode(_problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE))
+            body = _read_body(connection, deadline, rest, length)
+        client = connection.getpeername()[0]
+        request = Request(path, dict(parse_qsl(query)), client, "POST" if method == "POST" else "GET", body)
+        return self._encode(self._respond(request), with_body=method != "HEAD")
+
+    def _respond(self, request: Request) -> Response:
         try:
-            response = self._handler(target.partition("?")[0]) or _problem(HTTPStatus.NOT_FOUND)
+            return self._handler(request) or _problem(HTTPStatus.NOT_FOUND)
         except Exception as error:  # a bug in one page must neither kill the thread in silence nor look like health
-            event("http_failed", path=target, error=f"{type(error).__name__}: {error}")
-            response = _problem(HTTPStatus.INTERNAL_SERVER_ERROR)
-        return self._encode(response, with_body=method == "GET")
+            event("http_failed", path=request.path, error=f"{type(error).__name__}: {error}")
+            return _problem(HTTPStatus.INTERNAL_SERVER_ERROR)
 
     def _encode(self, response: Response, *, with_body: bool = True) -> bytes:
         body = response.body.encode()
@@ -139,15 +170,37 @@ class Server:
 
 
 def _read_head(connection: socket.socket, deadline: float) -> bytes:
-    """Read up to the empty line; what is longer than MAX_REQUEST comes back too long, what is late raises OSError."""
-    request = b""
-    while b"\r\n\r\n" not in request and len(request) <= MAX_REQUEST:
-        connection.settimeout(max(deadline - time.monotonic(), 0.001))
-        chunk = connection.recv(4096)
+    """Read to the empty line and whatever came with it; give up beyond MAX_REQUEST. What is late raises OSError."""
+    received = b""
+    while b"\r\n\r\n" not in received and len(received) <= MAX_REQUEST:
+        chunk = _receive(connection, deadline)
         if not chunk:
             break
-        request += chunk
-    return request
+        received += chunk
+    return received
+
+
+def _read_body(connection: socket.socket, deadline: float, body: bytes, length: int) -> bytes:
+    """Read on until there are ``length`` bytes; a client that ends before that is gone (ConnectionError)."""
+    while len(body) < length:
+        chunk = _receive(connection, deadline)
+        if not chunk:
+            raise ConnectionError("the request's body is cut off")
+        body += chunk
+    return body[:length]
+
+
+def _receive(connection: socket.socket, deadline: float) -> bytes:
+    connection.settimeout(max(deadline - time.monotonic(), 0.001))
+    return connection.recv(4096)
+
+
+def _content_length(headers: Sequence[bytes]) -> int | None:
+    for header in headers:
+        name, _, value = header.partition(b":")
+        if name.strip().lower() == b"content-length" and value.strip().isdigit():
+            return int(value)
+    return None
 
 
 def _problem(status: HTTPStatus) -> Response:

@@ -11,22 +11,27 @@ from typing import NoReturn
 
 from wirefleet import __version__, prometheus
 from wirefleet.command import CommandError
-from wirefleet.httpd import Response, Server
+from wirefleet.httpd import Request, Response, Server
 from wirefleet.log import event
 from wirefleet.nft import RulesetWatch
 from wirefleet.sdnotify import notify
 
 from . import drain, metrics, observe
+from .adopt import Adoptions, RequestError, requested
 from .checks import Checks
 from .health import DRAINED, FAILED, OK, Observation, Verdict, judge
 from .metrics import PeerCache
 from .repair import Repairs
+from .sessions import Sessions
 from .settings import Config
 
 INTERVAL = 1.0  # seconds between two looks
 MIN_INTERVAL = 0.2  # seconds, however often the ruleset changes
 FIRST_CHECKS = 10.0  # seconds that the first look waits for the operator's checks
 STALE_AFTER = 5.0  # seconds without a look, after which the last verdict counts no more
+
+API_VERSION = 1  # of what follows
+PEERS, ADOPT = "/v1/peers", "/v1/adopt"  # for balancers, through the mesh
 
 STATUS = {OK: 200, DRAINED: 404, FAILED: 503}  # 404: HAProxy's `http-check disable-on-404` keeps the sessions
 
@@ -54,6 +59,9 @@ class Agent:
         self.repairs = Repairs()
         self.last = Evaluation(time.monotonic(), Observation("missing", False, {}), Verdict(FAILED, ("starting",)))
         self._peers = PeerCache(config.interface)
+        self._sessions = Sessions(config.interface, config.probes)
+        families = {route.family for route in config.routes}
+        self._adoptions = Adoptions(config.interface, config.probes, families)
 
     def look(self) -> Verdict:
         """See and judge, without changing anything."""
@@ -70,7 +78,7 @@ class Agent:
     def run(self) -> NoReturn:
         """Look once a second, and at once when somebody changes the ruleset. Never returns."""
         # Listen first and answer after the first look: while we restart, a balancer's check waits instead of failing.
-        server = Server(self.config.listen, self.answer, f"wirefleet-node/{__version__}")
+        server = Server(self.config.listen, self.answer, f"wirefleet-node/{__version__}", posts=[ADOPT])
         watch = RulesetWatch()
         self.checks.start()
         self.repairs.restore(self.config)  # not later than WireGuard needs it, however slow the checks
@@ -87,13 +95,43 @@ class Agent:
             verdict = self.tick()
             notify(f"WATCHDOG=1\nSTATUS={verdict.state}")
 
-    def answer(self, path: str) -> Response | None:
-        if path == "/healthz":
+    def answer(self, request: Request) -> Response | None:
+        if request.path == "/healthz":
             verdict = self.last.verdict_at(time.monotonic())
             return Response.from_json(STATUS[verdict.state], health_document(self.config, verdict))
-        if path == "/metrics":
+        if request.path == "/metrics":
             return Response(200, self._metrics(), prometheus.CONTENT_TYPE)
+        if request.path in (PEERS, ADOPT):
+            return self._answer_balancer(request)
         return None
+
+    def _answer_balancer(self, request: Request) -> Response:
+        """Only the mesh leads from such an address to here, so WireGuard has proved who asks."""
+        if request.client not in self.config.adopters:
+            return Response.from_json(403, {"error": "for balancers, through the mesh"})
+        try:
+            document = self._list_peers(request) if request.path == PEERS else self._adopt(request)
+        except RequestError as error:
+            return Response.from_json(400, {"error": str(error)})
+        except CommandError as error:
+            return Response.from_json(503, {"error": str(error)})
+        if document is None:
+            return Response.from_json(409, {"error": "this node takes no clients"})
+        return Response.from_json(200, {"version": API_VERSION, "time": time.time(), **document})
+
+    def _list_peers(self, request: Request) -> dict[str, object]:
+        seq = request.query.get("since", "0")
+        if not seq.isdecimal():
+            raise RequestError("since: not a number")
+        return self._sessions.changes(request.query.get("epoch"), int(seq))
+
+    def _adopt(self, request: Request) -> dict[str, object] | None:
+        candidates = requested(request.body)
+        if self.last.verdict_at(time.monotonic()).state != OK:
+            return None
+        outcome = self._adoptions.adopt(candidates)
+        event("adopting", clients=len(outcome.adopting), refused=len(outcome.refused), balancer=request.client)
+        return {"adopting": outcome.adopting, "refused": outcome.refused}
 
     def _metrics(self) -> str:
         try:
@@ -102,7 +140,9 @@ class Agent:
             peers = None
         last, totals = self.last, self.repairs.totals
         verdict = last.verdict_at(time.monotonic())
-        return prometheus.render(metrics.page(self.config, last.seen, verdict, totals, peers, time.time()))
+        return prometheus.render(
+            metrics.page(self.config, last.seen, verdict, totals, peers, self._adoptions.totals, time.time())
+        )
 
     def _evaluate(self, lost: list[observe.Fixture], errors: list[str]) -> Verdict:
         seen = Observation(

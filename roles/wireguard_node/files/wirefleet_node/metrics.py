@@ -70,6 +70,7 @@ def page(
     verdict: Verdict,
     repairs: Mapping[str, int],
     peers: Mapping[str, Peer] | None,
+    adoptions: Mapping[str, int],
     now: float,
 ) -> list[Metric]:
     """Return every metric; ``peers`` is None when WireGuard does not answer, ``now`` is seconds since the epoch."""
@@ -89,7 +90,10 @@ def page(
     passed = _metric("check_success", "The operator's check passed when it last ended.")
     for name, result in (seen.checks or {}).items():
         passed.add(result.passed, **labels, name=name)
-    metrics += [repaired, passed]
+    adopted = _metric("adoptions_total", "Clients of other nodes that balancers told this one to adopt.", "counter")
+    for outcome, total in adoptions.items():
+        adopted.add(total, **labels, result=outcome)
+    metrics += [repaired, passed, adopted]
     if peers is not None:
         metrics += _peer_totals(labels, peers.values(), now)
         if config.per_peer_metrics:

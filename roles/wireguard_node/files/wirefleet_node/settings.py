@@ -36,6 +36,8 @@ SHAPE: dict[str, Shape] = {
     "nft": {"family": str, "table": str, "file": str},
     "sysctls": MapOf(str),
     "checks": [{"name": str, "command": [str], "timeout": float, "interval": float}],
+    "adopters": [str],
+    "probes": [str],
     "state_dir": str,
     "per_peer_metrics": bool,
 }
@@ -76,6 +78,8 @@ class Config:
     table: Table
     sysctls: Mapping[str, str]  # path below /proc/sys -> wanted content
     checks: tuple[Check, ...]
+    adopters: frozenset[str]  # addresses in the mesh that may ask for clients, and tell the node to adopt some
+    probes: frozenset[str]  # public keys of peers that are no clients
     state_dir: Path
     per_peer_metrics: bool
 
@@ -120,6 +124,10 @@ def _parse(document: dict[str, Any]) -> Config:
             Check(check["name"], tuple(check["command"]), check["timeout"], check["interval"])
             for check in document["checks"]
         ),
+        adopters=frozenset(
+            str(_parsed(ip_address, address, f"adopters[{i}]")) for i, address in enumerate(document["adopters"])
+        ),
+        probes=frozenset(document["probes"]),
         state_dir=Path(document["state_dir"]),
         per_peer_metrics=document["per_peer_metrics"],
     )

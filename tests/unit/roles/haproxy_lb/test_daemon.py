@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from wirefleet.command import CommandError, run
+from wirefleet.httpd import Request
 from wirefleet_steer import daemon as module
 from wirefleet_steer import haproxy, kernel, probe
 from wirefleet_steer.config import Config, load
@@ -126,7 +127,7 @@ def test_haproxy_is_gone(steer: Steer, says: Says, capsys: pytest.CaptureFixture
     assert written("ip") == before
     assert events(capsys) == ["failed"]
     assert "Connection refused" in (steer.problem() or "")
-    response = steer.answer("/healthz")
+    response = steer.answer(Request("/healthz"))
     assert response is not None
     assert response.status == 503
     says(n1=UP, n2=UP, n3=UP)
@@ -249,7 +250,7 @@ def test_pages(steer: Steer, says: Says) -> None:
     run(["nft", "add element ip wirefleet sessions { 1 : 0x10000002, 2 : 0x10000002 }"])
     says(n1=DOWN, n2=DOWN, n3=DOWN)
     steer.round()
-    page = steer.answer("/metrics")
+    page = steer.answer(Request("/metrics"))
     assert page is not None
     for sample in (
         'wirefleet_steer_haproxy_up{cluster="default"} 1',
@@ -266,4 +267,4 @@ def test_pages(steer: Steer, says: Says) -> None:
         'wirefleet_steer_dropped_packets_total{cluster="default",family="ip6",reason="no_node"} 0',
     ):
         assert f"\n{sample}\n" in page.body
-    assert steer.answer("/nothing") is None
+    assert steer.answer(Request("/nothing")) is None

@@ -54,6 +54,7 @@ def standings(state: State) -> dict[str, Standing]:
         ("DOWN 1/2", "L7OK", 1, DOWN, DOWN),
         ("DOWN (agent)", "L7OK", 1, UP, DOWN),
         ("DOWN", "", 1, UP, DOWN),
+        ("DOWN 1/2", "L7OK", 1, DRAINING, DRAINING),  # its agent is coming back
         ("NOLB", "L7OKC", 1, UP, DRAINING),
         ("NOLB 1/2", "L7STS", 1, DRAINING, DRAINING),
         ("DRAIN", "L7OK", 1, UP, DRAINING),
@@ -65,6 +66,30 @@ def standings(state: State) -> dict[str, Standing]:
 )
 def test_reading_a_report(status: str, check: str, weight: int, now: Standing, expected: Standing | None) -> None:
     assert read(Report(status, weight, check), now) is expected
+
+
+REFUSED = Report(
+    "DOWN", 1, "L4CON", "Layer4 connection problem: Connection refused at initial connection step of tcp-check"
+)
+
+
+@pytest.mark.parametrize(("now", "expected"), [(UP, DRAINING), (DRAINING, DRAINING), (DOWN, DOWN)])
+def test_a_node_whose_agent_alone_is_away_keeps_its_sessions(now: Standing, expected: Standing) -> None:
+    assert read(REFUSED, now) is expected
+    assert read(Report("DOWN", 1, "L4CON", "Layer4 connection problem: No route to host"), now) is DOWN
+
+
+def test_an_agent_that_comes_and_goes() -> None:
+    state = play(start(n1=UP, n2=UP), (1, {"n1": REFUSED, "n2": PASSING}), (2, {"n1": REFUSED, "n2": PASSING}))
+    assert (state.standing("n1"), state.nodes["n1"].lost_at) == (DRAINING, 1)
+    assert play(state, (3, {"n1": FAILING, "n2": PASSING})).standing("n1") is DOWN
+    back = play(state, (3, {"n1": Report("DOWN 1/2", 1, "L7OK")}), (4, {"n1": PASSING}))
+    assert (back.standing("n1"), back.nodes["n1"].lost_at) == (UP, None)
+
+
+def test_the_agents_of_all_nodes_going_away_is_a_collapse_too() -> None:
+    state = play(start(n1=UP, n2=UP), (1, {"n1": REFUSED, "n2": PASSING}), (2, {"n1": REFUSED, "n2": REFUSED}))
+    assert standings(state) == {"n1": UP, "n2": UP}
 
 
 def test_a_node_nothing_is_known_about_keeps_what_the_kernel_has() -> None:

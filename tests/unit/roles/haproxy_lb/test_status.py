@@ -45,7 +45,7 @@ def snapshot(config: Config, report: Report | None, n1: Standing, n2: Standing =
     ],
 )
 def test_a_row(config: Config, report: Report | None, kernel: Standing, expected: tuple[object, ...]) -> None:
-    row = next(rows(config, snapshot(config, report, kernel), {0x10000001: 7}))
+    row = next(rows(config, snapshot(config, report, kernel), {0x10000001: 7}, {"n1": 5}))
     assert (row.haproxy, row.kernel, row.weight, row.since, row.reason) == expected
     assert row.sessions == 7
 
@@ -53,8 +53,8 @@ def test_a_row(config: Config, report: Report | None, kernel: Standing, expected
 def test_families_that_disagree_are_shown_apart(config: Config) -> None:
     both = snapshot(config, None, UP)
     mixed = Snapshot({}, {"ip": both.elements["ip"], "ip6": snapshot(config, None, DRAINING).elements["ip6"]})
-    assert next(rows(config, mixed, {})).kernel == "ip up, ip6 draining"
-    assert next(rows(config, Snapshot({}, {}), {})).kernel == "missing"
+    assert next(rows(config, mixed, {}, None)).kernel == "ip up, ip6 draining"
+    assert next(rows(config, Snapshot({}, {}), {}, None)).kernel == "missing"
 
 
 @pytest.mark.parametrize(
@@ -97,6 +97,7 @@ def test_a_missing_table_reaches_no_goal(config: Config) -> None:
         (Report("NOLB", 1, "L7OKC"), DRAINING, "wirefleet-node undrain"),
         (Report("DOWN", 1, "L4TOUT"), DOWN, "no answer through the probe tunnel"),
         (Report("DOWN", 1, "L7STS"), DOWN, "wirefleet-node status"),
+        (Report("DOWN", 1, "L4CON", "Connection refused"), DRAINING, "wirefleet-node status"),
         (Report("DOWN", 1, "L4TOUT"), UP, "look at this balancer and its network"),
         (None, UP, "until HAProxy answers"),
     ],
@@ -133,7 +134,17 @@ def test_the_command_prints_a_table_and_says_whether_anybody_takes_clients(
     monkeypatch.setattr(status, "count_sessions", lambda config, shot: {})
     assert cli.main(["--config", str(tmp_path / "steer.json"), "status"]) == code
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["NODE", "HAPROXY", "KERNEL", "WEIGHT", "SLOTS", "SESSIONS", "SINCE", "REASON"]
+    assert lines[0].split() == [
+        "NODE",
+        "HAPROXY",
+        "KERNEL",
+        "WEIGHT",
+        "SLOTS",
+        "SESSIONS",
+        "CLIENTS",
+        "SINCE",
+        "REASON",
+    ]
     assert [line.split()[0] for line in lines[1:]] == ["n1", "n2", "n3"]
     assert cli.main(["--config", str(tmp_path / "steer.json"), "status", "--json"]) == code
     assert [row["kernel"] for row in json.loads(capsys.readouterr().out)] == [kernel.value, "down", "down"]

@@ -12,18 +12,20 @@ from contextlib import ExitStack
 
 import pytest
 from wirefleet import httpd
-from wirefleet.httpd import Response, Server
+from wirefleet.httpd import Request, Response, Server
 
 
-def pages(path: str) -> Response | None:
-    if path == "/broken":
+def pages(request: Request) -> Response | None:
+    if request.path == "/broken":
         raise RuntimeError("bug")
-    return Response.from_json(503, {"path": path}) if path == "/healthz" else None
+    if request.path == "/echo":
+        return Response.from_json(200, [request.method, request.query, request.client, request.body.decode()])
+    return Response.from_json(503, {"path": request.path}) if request.path == "/healthz" else None
 
 
 @pytest.fixture(params=["127.0.0.1", "::1"])
 def address(request: pytest.FixtureRequest) -> tuple[str, int]:
-    server = Server([(request.param, 0)], pages, "wirefleet-test/1.0")
+    server = Server([(request.param, 0)], pages, "wirefleet-test/1.0", posts=["/echo"])
     server.start()
     return server.addresses[0]
 
@@ -60,6 +62,10 @@ def test_answers_with_the_pages_status_and_the_version(address: tuple[str, int],
         (b"GET /healthz HTTP/1.0\r\n\r\n", 503),  # how HAProxy asks
         (b"GET /other HTTP/1.1\r\n\r\n", 404),
         (b"POST /healthz HTTP/1.1\r\n\r\n", 405),
+        (b"PUT /echo HTTP/1.1\r\nContent-Length: 2\r\n\r\nhi", 405),
+        (b"POST /echo HTTP/1.1\r\n\r\n", 411),
+        (b"POST /echo HTTP/1.1\r\nContent-Length: -1\r\n\r\n", 411),
+        (b"POST /echo HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % (httpd.MAX_BODY + 1), 413),
         (b"GET /broken HTTP/1.1\r\n\r\n", 500),
         (b"GET /healthz\r\n\r\n", 400),
         (b"\x16\x03\x01 \x00\r\n\r\n", 400),
@@ -68,6 +74,22 @@ def test_answers_with_the_pages_status_and_the_version(address: tuple[str, int],
 )
 def test_status(address: tuple[str, int], request_: bytes, status: int) -> None:
     assert exchange(address, request_).split(b" ", 2)[1] == str(status).encode()
+
+
+@pytest.mark.parametrize("size", [0, 2, httpd.MAX_BODY])
+def test_a_post_arrives_whole_and_with_its_sender(address: tuple[str, int], size: int) -> None:
+    connection = http.client.HTTPConnection(*address, timeout=5)
+    connection.request("POST", "/echo?since=5&x=%20", body="y" * size)
+    answer = json.loads(connection.getresponse().read())
+    connection.close()
+    assert answer == ["POST", {"since": "5", "x": " "}, address[0], "y" * size]
+
+
+def test_a_body_that_is_cut_off_reaches_no_page(address: tuple[str, int], capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_connection(address, timeout=5) as connection:
+        connection.sendall(b"POST /echo HTTP/1.1\r\nContent-Length: 9\r\n\r\nhalf")
+        connection.shutdown(socket.SHUT_WR)
+        assert connection.recv(100) == b""
 
 
 def test_a_failing_page_is_reported(address: tuple[str, int], capsys: pytest.CaptureFixture[str]) -> None:
@@ -97,7 +119,7 @@ def test_idle_connections_use_bounded_threads_and_end(
 @pytest.mark.root
 @pytest.mark.parametrize("address_", ["192.0.2.7", "2001:db8::7"])
 def test_listens_before_the_address_exists(network: None, address_: str) -> None:
-    server = Server([(address_, 8051)], pages, "wirefleet-test/1.0")
+    server = Server([(address_, 8051)], pages, "wirefleet-test/1.0", posts=["/echo"])
     server.start()
     subprocess.run(["ip", "address", "add", address_, "dev", "lo"], check=True)
     assert exchange((address_, 8051), b"GET /healthz HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 503")

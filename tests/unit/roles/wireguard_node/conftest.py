@@ -35,6 +35,8 @@ def document(tmp_path: Path) -> dict[str, Any]:
         "nft": {"family": "inet", "table": "wirefleet_node", "file": f"{tmp_path}/node.nft"},
         "sysctls": {"net/ipv4/ip_forward": "1"},
         "checks": [{"name": "dns", "command": ["true"], "timeout": 2, "interval": 10}],
+        "adopters": ["127.0.0.1"],
+        "probes": ["probe"],
         "state_dir": str(tmp_path),
         "per_peer_metrics": False,
     }

@@ -88,12 +88,18 @@ class Node:
         eventually(lambda: self.get("/healthz")[0] != 0)
 
     def get(self, path: str) -> tuple[int, str]:
+        return self._request("GET", path)
+
+    def adopt(self, *peers: dict[str, str]) -> tuple[int, str]:
+        return self._request("POST", "/v1/adopt", json.dumps({"version": 1, "peers": peers}))
+
+    def _request(self, method: str, path: str, body: str | None = None) -> tuple[int, str]:
         """Return status and body, status 0 when nobody answers."""
 
         def request() -> tuple[int, str]:
             connection = http.client.HTTPConnection("127.0.0.1", 8051, timeout=3)
             try:
-                connection.request("GET", path)
+                connection.request(method, path, body)
                 response = connection.getresponse()
                 assert response.headers["Server"] == f"wirefleet-node/{wirefleet.__version__}"
                 return response.status, response.read().decode()
@@ -269,3 +275,114 @@ def test_a_verdict_ages() -> None:
     evaluation = Evaluation(100.0, Observation("up", True, {}), verdict)
     assert evaluation.verdict_at(104.9) == verdict
     assert evaluation.verdict_at(107.0) == Verdict("failed", ("the agent's last look was 7 s ago",))
+
+
+CLIENT = """
+wireguard-go wgc
+wg genpsk > psk
+wg genkey > client
+wg genkey > service
+wg set wgc listen-port 5001 private-key client peer "$(wg pubkey < service)" preshared-key psk allowed-ips 10.80.0.1/32
+wg set wg0 private-key service peer "$(wg pubkey < client)" preshared-key psk allowed-ips 10.80.0.5/32,fd00:80::5/128
+ip link set wgc up
+ip address add 10.80.0.1/16 dev wg0
+"""
+AT = "10.9.0.11:5001"
+
+
+class Client:
+    """A client in the node's own namespaces, which knows no endpoint and so never speaks first."""
+
+    def __init__(self, node: Node, directory: Path) -> None:
+        self._node = node
+        done = node.run("sh", "-e", "-c", f"umask 077; cd {directory}; {CLIENT}")
+        assert done.returncode == 0, done.stderr
+        self.key = node.run("wg", "show", "wg0", "peers").stdout.strip()
+
+    @property
+    def conf(self) -> str:
+        return self._node.run("wg", "showconf", "wg0").stdout
+
+    @property
+    def handshake(self) -> int:
+        return int(self._node.run("wg", "show", "wg0", "latest-handshakes").stdout.split()[1])
+
+    def stop(self) -> None:
+        self._node.run("ip", "link", "del", "wgc")
+
+
+@pytest.fixture
+def client(running: Node, tmp_path: Path) -> Iterator[Client]:
+    client = Client(running, tmp_path)
+    yield client
+    client.stop()
+
+
+@pytest.mark.root
+def test_a_client_is_adopted_and_nothing_else_about_it_changes(running: Node, client: Client) -> None:
+    before = client.conf
+    assert json.loads(running.get("/v1/peers")[1])["peers"] == []
+    status, body = running.adopt({"public_key": client.key, "endpoint": AT})
+    assert (status, json.loads(body)["adopting"]) == (200, [client.key])
+    eventually(lambda: client.handshake > 0, seconds=2)
+    assert client.conf.replace(f"Endpoint = {AT}\n", "") == before, "with its networks, its secret and no keepalive"
+    eventually(lambda: running.get("/v1/peers")[1].count(f'"handshake": {client.handshake}') == 1, seconds=2)
+    seen = json.loads(running.get("/v1/peers")[1])
+    assert seen["peers"] == [{"public_key": client.key, "endpoint": AT, "handshake": client.handshake}]
+    assert abs(seen["time"] - time.time()) < 5
+    news = json.loads(running.get(f"/v1/peers?epoch={seen['epoch']}&since={seen['seq']}")[1])
+    assert (news["epoch"], news["peers"]) == (seen["epoch"], [])
+
+
+@pytest.mark.root
+def test_an_old_session_does_not_keep_it_from_beginning_anew(running: Node, client: Client) -> None:
+    running.adopt({"public_key": client.key, "endpoint": AT})
+    eventually(lambda: client.handshake > 0, seconds=2)
+    first = client.handshake
+    time.sleep(1.1)  # the clock of handshakes has seconds
+    running.adopt({"public_key": client.key, "endpoint": AT})
+    eventually(lambda: client.handshake > first, seconds=2)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("peer", "status"),
+    [
+        ({"endpoint": "10.9.0.11"}, 400),
+        ({"public_key": "x"}, 400),
+        ({"allowed_ips": "0.0.0.0/0"}, 400),
+        ({"public_key": "8W3DSpjZQrzOc3DtvV7iK0HeJTQ7wZ1KUI/Id6uEsWo="}, 200),  # unknown: refused one by one
+    ],
+)
+def test_a_wrong_request_changes_nothing(running: Node, client: Client, peer: dict[str, str], status: int) -> None:
+    before = client.conf
+    asked, body = running.adopt({"public_key": client.key, "endpoint": AT, **peer})
+    assert asked == status
+    assert client.key not in json.loads(body).get("adopting", [])
+    assert (client.conf, client.handshake) == (before, 0)
+    assert running.get("/v1/peers?since=x")[0] == 400
+
+
+@pytest.mark.root
+def test_a_drained_node_adopts_nobody(running: Node, client: Client) -> None:
+    before = client.conf
+    assert running.cli("drain").returncode == 0
+    eventually(lambda: running.get("/healthz")[0] == 404)
+    assert running.adopt({"public_key": client.key, "endpoint": AT})[0] == 409
+    assert (client.conf, client.handshake) == (before, 0)
+
+
+@pytest.mark.root
+def test_without_wireguard_nobody_is_listed_as_gone(running: Node) -> None:
+    running.run("ip", "link", "del", "wg0")
+    assert running.get("/v1/peers")[0] == 503
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("adopters", [[], ["fd00:1::1", "127.0.0.2"]])
+def test_only_balancers_are_answered(node: Node, document: dict[str, Any], adopters: list[str]) -> None:
+    node.config.write_text(json.dumps({**document, "adopters": adopters}))
+    node.start_agent()
+    assert node.get("/v1/peers")[0] == 403
+    assert node.adopt({"public_key": "x", "endpoint": AT})[0] == 403
+    assert node.get("/healthz")[0] == 200

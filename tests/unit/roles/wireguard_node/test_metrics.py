@@ -21,10 +21,11 @@ NOW = 1_000_000.0
 SEEN = Observation("up", True, {}, checks={"dns": CheckResult(True), "ntp": CheckResult(False)})
 PEERS = {"one=": Peer(int(NOW) - 10, 1, 2), "two=": Peer(int(NOW) - 180, 10, 20), "never=": Peer(0, 100, 200)}
 REPAIRS = {"rule": 0, "route": 3}
+ADOPTIONS = {"adopting": 5, "refused": 1}
 
 
 def lines(config: Config, verdict: Verdict = OK, peers: dict[str, Peer] | None = PEERS) -> list[str]:
-    return render(page(config, SEEN, verdict, REPAIRS, peers, NOW)).splitlines()
+    return render(page(config, SEEN, verdict, REPAIRS, peers, ADOPTIONS, NOW)).splitlines()
 
 
 def test_peers_are_joined_by_key() -> None:
@@ -45,6 +46,8 @@ def test_page(configure: Configure) -> None:
         f"wirefleet_node_receive_bytes_total{{{labels}}} 111",
         f"wirefleet_node_transmit_bytes_total{{{labels}}} 222",
         f'wirefleet_node_repairs_total{{{labels},what="route"}} 3',
+        f'wirefleet_node_adoptions_total{{{labels},result="adopting"}} 5',
+        f'wirefleet_node_adoptions_total{{{labels},result="refused"}} 1',
         f'wirefleet_node_check_success{{{labels},name="dns"}} 1',
         f'wirefleet_node_check_success{{{labels},name="ntp"}} 0',
         "# TYPE wirefleet_node_receive_bytes_total counter",

@@ -1,0 +1,227 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a client notices of a failure: the lab `bench`, a stock client that pings ten times a second, and faults.
+
+Clients are unmodified, one over IPv4, one over IPv6, in turn. A repetition's outage is its longest time between two
+answers. The last line is JSON: event -> {"n", "median_s", "max_s", "lost", "sent"}.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPOSITORY / "tests"))
+
+from traffic.cluster import Client, Cluster, new_port  # noqa: E402
+from traffic.hosts import Lab, until  # noqa: E402
+from traffic.ping import Ping  # noqa: E402
+
+LAB = "bench"
+BEFORE, AFTER = 2.0, 5.0  # seconds of pings around what happens
+FAILOVER_SECONDS = 40  # how long a stock client may take
+FAILBACK_SECONDS = 30  # a returned node's own attempts to get its clients back come within 16 s
+FILTER = """\
+table inet bench {
+  chain input { type filter hook input priority -300; udp dport 51820 drop; }
+}
+"""
+ROW = "{:18} {n:>3} {median_s:>9} {max_s:>9} {lost:>6} {sent:>6}"
+
+
+class Bench:
+    """The cluster, and one client at a time."""
+
+    def __init__(self) -> None:
+        self.lab = Lab(LAB)
+        self.cluster = Cluster(self.lab, nodes=("n1", "n2", "n3"), clients=("c1", "c2"))
+        self.targets = {"c1": self.lab.address("web", "private", 4), "c2": self.lab.address("web", "private", 6)}
+
+    def ping(self, client: Client) -> Ping:
+        return Ping(client.host, self.targets[client.name], interval=0.1)
+
+    def ready(self, client: Client) -> str:
+        """Wait for a cluster in order and a client that is served; return its node."""
+        for node in self.cluster.nodes:
+            self.cluster.wait(node, "up", 120)
+        until(f"{client.name} is served", FAILOVER_SECONDS, lambda: client.answered(self.targets[client.name]))
+        return self.cluster.owner(client)
+
+    @contextmanager
+    def watched(self, client: Client) -> Iterator[Ping]:
+        """Ping while something happens, and until the client is served again."""
+        with self.ping(client) as ping:
+            time.sleep(BEFORE)
+            yield ping
+            until(f"{client.name} is served", FAILOVER_SECONDS, lambda: client.answered(self.targets[client.name]))
+            time.sleep(AFTER)
+
+    # ---- What happens. Each returns what the client noticed.
+
+    def node_killed(self, client: Client) -> Ping:
+        node = self.ready(client)
+        with self.watched(client) as ping:
+            self.lab.befall("kill", node)
+        self.lab.befall("start", node)
+        return ping
+
+    def wireguard_killed(self, client: Client) -> Ping:
+        node = self.ready(client)
+        with self.watched(client) as ping:
+            self.cluster.nodes[node].check_output("systemctl stop wg-quick@wg0")
+        self.cluster.nodes[node].check_output("systemctl start wg-quick@wg0")
+        return ping
+
+    def udp_filtered(self, client: Client) -> Ping:
+        node = self.ready(client)
+        with self.watched(client) as ping:
+            self.cluster.nodes[node].check_output("echo %s | nft --file -", FILTER)
+        self.cluster.nodes[node].check_output("nft delete table inet bench")
+        return ping
+
+    def agent_killed(self, client: Client) -> Ping:
+        node = self.ready(client)
+        with self.watched(client) as ping:
+            self.cluster.nodes[node].check_output("systemctl kill --signal=KILL wirefleet-node")
+        return ping
+
+    def drain(self, client: Client) -> Ping:
+        node = self.ready(client)
+        with self.watched(client) as ping:
+            self.cluster.nodes[node].check_output("wirefleet-node drain --reason bench")
+            until(f"{client.name} has left {node}", FAILOVER_SECONDS, lambda: self.cluster.owner(client) != node)
+        self.cluster.nodes[node].check_output("wirefleet-node undrain")
+        return ping
+
+    def undrain(self, client: Client) -> Ping:
+        node = self.ready(client)
+        self.cluster.nodes[node].check_output("wirefleet-node drain --reason bench")
+        until(f"{client.name} has left {node}", FAILOVER_SECONDS, lambda: self.cluster.owner(client) != node)
+        with self.watched(client) as ping:
+            self.cluster.nodes[node].check_output("wirefleet-node undrain")
+            self.cluster.wait(node, "up")
+        return ping
+
+    def weight(self, client: Client) -> Ping:
+        node = self.ready(client)
+        with self.watched(client) as ping:
+            self.cluster.admin(f"set server vpn_back/{node} weight 10%")
+        self.cluster.admin(f"set server vpn_back/{node} weight 100%")
+        return ping
+
+    def failback(self, client: Client) -> Ping:
+        """A node returns whose client has gone elsewhere."""
+        node = self.ready(client)
+        self.lab.befall("cut", node)
+        until(f"{client.name} has left {node}", FAILOVER_SECONDS, lambda: client.answered(self.targets[client.name]))
+        with self.watched(client) as ping:
+            self.lab.befall("mend", node)
+            self.cluster.wait(node, "up")
+            time.sleep(FAILBACK_SECONDS)
+        return ping
+
+    def roam_port(self, client: Client) -> Ping:
+        self.ready(client)
+        with self.watched(client) as ping:
+            client.host.check_output("wg set wg0 listen-port %s", str(new_port()))
+        return ping
+
+    def steer_restarted(self, client: Client) -> Ping:
+        self.ready(client)
+        with self.watched(client) as ping:
+            self.cluster.balancer.check_output("systemctl restart wirefleet-steer")
+        return ping
+
+    def haproxy_killed(self, client: Client) -> Ping:
+        self.ready(client)
+        with self.watched(client) as ping:
+            self.cluster.balancer.check_output("systemctl kill --signal=KILL haproxy")
+        self.cluster.balancer.check_output("systemctl restart haproxy")
+        return ping
+
+    def node_killed_stock(self, client: Client) -> Ping:
+        """The same without adoption, which is what WireGuard's own timers can do."""
+        with self.without_adoption():
+            return self.node_killed(client)
+
+    @contextmanager
+    def without_adoption(self) -> Iterator[None]:
+        file = "/etc/wirefleet/default/steer.json"
+        edit = "import json, sys; c = json.load(open(sys.argv[1])); c['adoption'] = None; print(json.dumps(c))"
+        balancer = self.cluster.balancer
+        balancer.check_output("cp %s %s.bench && python3 -c %s %s.bench > %s", file, file, edit, file, file)
+        try:
+            balancer.check_output("systemctl restart wirefleet-steer")
+            yield
+        finally:
+            balancer.check_output("mv %s.bench %s && systemctl restart wirefleet-steer", file, file)
+
+
+EVENTS = (
+    "node_killed",
+    "wireguard_killed",
+    "udp_filtered",
+    "agent_killed",
+    "drain",
+    "undrain",
+    "weight",
+    "failback",
+    "roam_port",
+    "steer_restarted",
+    "haproxy_killed",
+    "node_killed_stock",
+)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser.add_argument("--repetitions", "-n", type=int, default=10)
+    parser.add_argument("--no-setup", action="store_true", help="the lab is up and the playbook has run")
+    parser.add_argument("events", nargs="*", metavar="EVENT", help=f"of {', '.join(EVENTS)}; all without any")
+    options = parser.parse_args()
+    if unknown := set(options.events) - set(EVENTS):
+        parser.error(f"no such event: {', '.join(sorted(unknown))}")
+    if not options.no_setup:
+        set_up()
+    bench = Bench()
+    figures: dict[str, dict[str, float]] = {}
+    print(ROW.format("event", n="n", median_s="median/s", max_s="max/s", lost="lost", sent="sent"), flush=True)
+    for event in options.events or EVENTS:
+        figures[event] = measure(bench, getattr(bench, event), options.repetitions)
+        print(ROW.format(event, **figures[event]), flush=True)
+    print(json.dumps(figures))
+    return 0
+
+
+def measure(bench: Bench, happen: Callable[[Client], Ping], repetitions: int) -> dict[str, float]:
+    clients = list(bench.cluster.clients.values())
+    pings = [happen(clients[number % len(clients)]) for number in range(repetitions)]
+    return {
+        "n": len(pings),
+        "median_s": round(statistics.median(ping.outage for ping in pings), 2),
+        "max_s": round(max(ping.outage for ping in pings), 2),
+        "lost": sum(ping.lost for ping in pings),
+        "sent": sum(ping.sent for ping in pings),
+    }
+
+
+def set_up() -> None:
+    """Start the lab's hosts and make them a cluster."""
+    log = REPOSITORY / ".lab" / LAB / "site.log"
+    subprocess.run([sys.executable, "lab/lab.py", "up", LAB], cwd=REPOSITORY, check=True)
+    playbook = Path(sys.executable).parent / "ansible-playbook"
+    command = [playbook, "-i", f"lab/inventories/{LAB}", "playbooks/site.yml", "-e", "vpn_bootstrap=true"]
+    with log.open("w") as output:
+        subprocess.run(command, cwd=REPOSITORY, check=True, stdout=output, stderr=subprocess.STDOUT)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: Wirefleet contributors
+"""Drives adoptions: listens to the agents, sees nodes go and come, and asks the others to take over."""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from wirefleet.log import event
+
+from .adoption import Adoptions, Roster, Session, Shares, wrong_clocks
+from .agents import Adopting, Agent, Failed, Heard, Message
+from .config import Adoption, Config
+from .decide import Standing, State, changes
+
+REVIEW = 5.0  # seconds: who was left behind, or came to light only after its node had gone?
+AGENT_GRACE = 10.0  # seconds in which an agent that is not there, at a node that is, may come back
+FRESH = 5.0  # seconds: an agent that was silent for longer is not asked to adopt anybody
+
+
+class Adopter:
+    """What other threads may look at:
+
+    ``counts``: node -> clients, as of the last review. ``runs`` and ``seconds``: how many times the clients of a node
+    were adopted, and how long that took in all. ``silent``: agent that is not heard -> why.
+    """
+
+    def __init__(self, config: Config, adoption: Adoption) -> None:
+        self.roster = Roster()
+        self.adoptions = Adoptions(adoption.rate)
+        self.counts: Mapping[str, int] = {}
+        self.runs = 0
+        self.seconds = 0.0
+        self.silent: dict[str, str] = {}
+        self._config = config
+        self._max_idle = adoption.max_idle
+        self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._agents = {
+            node.name: Agent(node.name, node.agent, self._inbox) for node in config.nodes.values() if node.agent
+        }
+        self._heard_at: dict[str, float] = {}
+        self._offsets: dict[str, float] = {}
+        self._wrong: frozenset[str] = frozenset()
+        self._previous: State | None = None
+        self._review_due = float("-inf")
+
+    def start(self) -> None:
+        for agent in self._agents.values():
+            agent.start()
+
+    def round(self, state: State) -> None:
+        """One turn of the daemon's loop; ``state`` is what the kernel was just made to follow."""
+        now = time.monotonic()
+        failures = self._listen(now)
+        shares = self._shares(state, now)
+        for failure in failures:
+            self.adoptions.failed(failure.node, failure.keys, shares)
+        gone = set()
+        for name, _, standing in changes(self._previous or state, state):
+            if standing is Standing.UP:
+                self.adoptions.cancel(name)
+            else:
+                self.adoptions.begin(name)
+                gone.add(name)
+        self._previous = state
+        if now >= self._review_due:
+            self._review_due = now + REVIEW
+            self.counts = Counter(node for _, node, _ in self.clients())
+            gone = {name for name in self._config.nodes if state.standing(name) is not Standing.UP}
+        # Fail static: what looks like the death of all nodes is hardly one, and nobody is moved.
+        if not state.held:
+            for name in gone:
+                if not _may_recover(state, name, now):
+                    self._leave(name, shares, now)
+            for target, batch in self.adoptions.batches(now):
+                self._agents[target].adopt(batch)
+        for ended in self.adoptions.settle(self.roster, now):
+            self.runs += 1
+            self.seconds += ended.seconds
+            self._review_due = now
+            event("adopted", node=ended.origin, seconds=f"{ended.seconds:.2f}", **ended.results)
+        for name, agent in self._agents.items():
+            agent.hurry = name in self.adoptions.targets
+
+    def clients(self) -> Iterable[tuple[str, str, Session]]:
+        """Yield public key, node and session of the clients that are worth remembering."""
+        since = time.time() - self._max_idle
+        return (client for client in self.roster.clients() if client[2].handshake >= since)
+
+    def _leave(self, name: str, shares: Shares, now: float) -> None:
+        planned = self.adoptions.plan(name, self.roster, shares, time.time() - self._max_idle, now)
+        if planned:
+            event("adoption", node=name, clients=planned)
+
+    def _shares(self, state: State, now: float) -> Shares:
+        """Who can adopt: an accepting node whose agent answers, and whose clock is right."""
+        able = [
+            node
+            for node in self._config.nodes.values()
+            if now - self._heard_at.get(node.name, float("-inf")) <= FRESH and node.name not in self._wrong
+        ]
+        return Shares(
+            {
+                family: {node.name: state.weight(node.name) for node in able if family in node.addresses}
+                for family in self._config.families
+            }
+        )
+
+    def _listen(self, now: float) -> list[Failed]:
+        """Take in what the agents' threads have brought; return what could not be asked."""
+        failures = []
+        while not self._inbox.empty():
+            message = self._inbox.get()
+            if isinstance(message, Heard):
+                self._hear(message, now)
+            elif isinstance(message, Adopting):
+                self.adoptions.asked(message.node, message.begun, now)
+                self.adoptions.refused(message.node, message.refused)
+            else:
+                self._miss(message)
+                failures.append(message)
+        return failures
+
+    def _hear(self, message: Heard, now: float) -> None:
+        self.roster.update(message.node, message.sessions, message.whole)
+        self._heard_at[message.node] = now
+        self._offsets[message.node] = message.offset
+        if self.silent.pop(message.node, None) is not None:
+            event("agent_heard", node=message.node)
+        wrong = frozenset(wrong_clocks(self._offsets))
+        for name in sorted(wrong - self._wrong):
+            event("clock_wrong", node=name, seconds=f"{self._offsets[name]:+.1f}", result="it adopts nobody")
+        for name in sorted(self._wrong - wrong):
+            event("clock_right", node=name)
+        self._wrong = wrong
+
+    def _miss(self, message: Failed) -> None:
+        if message.node not in self.silent:
+            event("agent_silent", node=message.node, error=message.error, result="it adopts nobody")
+        self.silent[message.node] = message.error
+        # An old offset says nothing about the clock, and must not outvote others.
+        self._offsets.pop(message.node, None)
+
+
+def _may_recover(state: State, name: str, now: float) -> bool:
+    """Say whether only the node's agent is away, and not for long: an update is no reason to move anybody."""
+    lost_at = state.nodes[name].lost_at
+    return state.standing(name) is Standing.DRAINING and lost_at is not None and now - lost_at < AGENT_GRACE

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: Wirefleet contributors
+"""Take over clients of another node: begin a handshake with each, as if this node were the server they know.
+
+A stock client that loses its node notices after 15 s, an idle one after minutes. But it answers at once whoever begins
+a handshake with the service key. So the peer is removed and added again, with the client's endpoint: that clears what
+is left of an older session here, and the next packet for the client makes WireGuard begin a new one.
+
+That packet is an empty datagram to the client's address inside the tunnel. A persistent keepalive would do the same,
+but somebody would have to take it back, and with him dead two nodes would steal the client from each other for ever.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import threading
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
+
+from wirefleet.command import run
+
+from .sessions import parse
+
+VERSION = 1
+MAX_PEERS = 256
+PUBLIC_KEY = re.compile(r"[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=")
+ENDPOINT = re.compile(r"(?:\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<v4>[0-9.]+)):(?P<port>[1-9][0-9]{0,4})", re.ASCII)
+DISCARD = 9  # the UDP port of RFC 863
+
+
+class RequestError(ValueError):
+    """What is wrong with a request, for whoever sent it."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A client to adopt, at ADDRESS:PORT."""
+
+    public_key: str
+    endpoint: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Who is being adopted, and who is not: public key -> why."""
+
+    adopting: tuple[str, ...]
+    refused: Mapping[str, str]
+
+
+class Adoptions:
+    """Adopts for one interface, one request at a time. ``totals`` counts clients."""
+
+    def __init__(self, interface: str, probes: Collection[str], families: Collection[int]) -> None:
+        self._interface = interface
+        self._probes = frozenset(probes)
+        self._families = frozenset(families)
+        self._lock = threading.Lock()
+        self.totals = {"adopting": 0, "refused": 0}
+
+    def adopt(self, candidates: Iterable[Candidate]) -> Outcome:
+        """Begin. Raises a CommandError when WireGuard does not do it."""
+        with self._lock:
+            # Read anew each time: a client that was revoked a moment ago must not come back.
+            allowed = parse(run(["wg", "show", self._interface, "allowed-ips"]))
+            refused: dict[str, str] = {}
+            accepted: dict[Candidate, list[str]] = {}
+            for candidate in candidates:
+                networks = allowed.get(candidate.public_key, "").replace("(none)", "").split()
+                reason = self._refusal(candidate, networks)
+                if reason:
+                    refused[candidate.public_key] = reason
+                else:
+                    accepted[candidate] = networks
+            if accepted:
+                self._renew(accepted)
+                nudge(filter(None, map(inner_address, accepted.values())))
+            self.totals["adopting"] += len(accepted)
+            self.totals["refused"] += len(refused)
+            return Outcome(tuple(candidate.public_key for candidate in accepted), refused)
+
+    def _refusal(self, candidate: Candidate, networks: list[str]) -> str | None:
+        if candidate.public_key in self._probes:
+            return "not a client"
+        if inner_address(networks) is None:
+            return "unknown"
+        if self._families and _version(candidate.endpoint) not in self._families:
+            return "unreachable"
+        return None
+
+    def _renew(self, accepted: Mapping[Candidate, list[str]]) -> None:
+        """Remove each peer and add it as it was, in one request: there is no moment at which one could be lost."""
+        secrets = parse(run(["wg", "show", self._interface, "preshared-keys"]))
+        command = ["wg", "set", self._interface]
+        with ExitStack() as pipes:
+            descriptors = []
+            for candidate, networks in accepted.items():
+                key = candidate.public_key
+                command += ["peer", key, "remove", "peer", key, "endpoint", candidate.endpoint]
+                command += ["allowed-ips", ",".join(networks)]
+                if secrets.get(key, "(none)") != "(none)":
+                    descriptors.append(_pipe(secrets[key], pipes))
+                    command += ["preshared-key", f"/dev/fd/{descriptors[-1]}"]
+            run(command, descriptors=descriptors)
+
+
+def requested(body: bytes) -> list[Candidate]:
+    """Read a request. One that is not as it should be, in any part of it, raises a RequestError."""
+    try:
+        document = json.loads(body)
+    except ValueError as error:
+        raise RequestError(f"not JSON: {error}") from None
+    if not isinstance(document, dict) or document.keys() != {"version", "peers"}:
+        raise RequestError('expected {"version": …, "peers": […]}')
+    if type(document["version"]) is not int or document["version"] != VERSION:
+        raise RequestError(f"version: this agent reads {VERSION}")
+    peers = document["peers"]
+    if not isinstance(peers, list) or not 0 < len(peers) <= MAX_PEERS:
+        raise RequestError(f"peers: expected 1 to {MAX_PEERS}")
+    candidates = [_candidate(peer, f"peers[{i}]") for i, peer in enumerate(peers)]
+    if len({candidate.public_key for candidate in candidates}) < len(candidates):
+        raise RequestError("peers: one is there twice")
+    return candidates
+
+
+def _candidate(peer: object, where: str) -> Candidate:
+    if not isinstance(peer, dict) or peer.keys() != {"public_key", "endpoint"}:
+        raise RequestError(f'{where}: expected {{"public_key": …, "endpoint": …}}')
+    key, endpoint = peer["public_key"], peer["endpoint"]
+    if not isinstance(key, str) or not PUBLIC_KEY.fullmatch(key):
+        raise RequestError(f"{where}.public_key: not a WireGuard key")
+    found = ENDPOINT.fullmatch(endpoint) if isinstance(endpoint, str) else None
+    try:
+        address = ip_address(found["v6"] or found["v4"]) if found else None
+    except ValueError:
+        address = None
+    if not found or address is None or int(found["port"]) > 65535 or (found["v6"] and address.version == 4):
+        raise RequestError(f"{where}.endpoint: expected ADDRESS:PORT")
+    if address.is_multicast or address.is_unspecified or address.is_loopback or address.is_link_local:
+        raise RequestError(f"{where}.endpoint: no client has {address}")
+    return Candidate(key, endpoint)
+
+
+def _version(endpoint: str) -> int:
+    return 6 if endpoint.startswith("[") else 4
+
+
+def inner_address(networks: Iterable[str]) -> str | None:
+    """Return the client's own address among its allowed IPs: the first that is a single one."""
+    for network in map(ip_network, networks):
+        if network.prefixlen == network.max_prefixlen:
+            return str(network.network_address)
+    return None
+
+
+def nudge(addresses: Iterable[str]) -> None:
+    """Send an empty datagram to each. What can not be sent begins no handshake, and the balancer will see none."""
+    for address in addresses:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock, suppress(OSError):
+            sock.sendto(b"", (address, DISCARD))
+
+
+def _pipe(text: str, pipes: ExitStack) -> int:
+    """Return a descriptor that yields the text and then ends."""
+    reader, writer = os.pipe()
+    pipes.callback(os.close, reader)
+    with os.fdopen(writer, "w", encoding="ascii") as file:
+        file.write(f"{text}\n")
+    return reader

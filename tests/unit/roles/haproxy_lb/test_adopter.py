@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: Wirefleet contributors
+"""What the balancer asks of whom, as nodes go and come. Agents are scripted, the clock stands still."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from wirefleet_steer import adopter as module
+from wirefleet_steer.adopter import AGENT_GRACE, FRESH, REVIEW, Adopter
+from wirefleet_steer.adoption import Move, Session
+from wirefleet_steer.agents import Adopting, Failed, Heard
+from wirefleet_steer.config import Adoption, load
+from wirefleet_steer.decide import NodeState, Standing, State
+
+from .conftest import steer_config
+
+UP, DRAINING, DOWN = Standing.UP, Standing.DRAINING, Standing.DOWN
+NOW = 1_000_000
+CLIENTS = {"a": Session("198.51.100.1:1", NOW - 10), "b": Session("[2001:db8::1]:1", NOW - 20)}
+
+
+class Scene:
+    """An adopter whose agents only remember what they are asked."""
+
+    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        path = directory / "steer.json"
+        document = steer_config(directory, adoption={"rate": 100, "max_idle": 3600})
+        for number, node in enumerate(document["nodes"].values()):
+            node["agent"] = ["127.0.0.1", 8000 + number]
+        path.write_text(json.dumps(document))
+        config = load(path)
+        self.now = 1000.0
+        monkeypatch.setattr(module.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(module.time, "time", lambda: NOW)
+        self.adopter = Adopter(config, Adoption(100, 3600))
+        self.asked: list[tuple[str, str]] = []
+        for name, agent in self.adopter._agents.items():
+            monkeypatch.setattr(agent, "adopt", lambda moves, name=name: self._note(name, moves))
+        self.state = State(dict.fromkeys(config.nodes, NodeState(UP)))
+        self.hear("n1", CLIENTS)
+        for name in ("n2", "n3"):
+            self.hear(name, {})
+        self.round()
+
+    def _note(self, name: str, moves: Sequence[Move]) -> None:
+        self.asked += [(name, move.key) for move in moves]
+
+    def hear(self, node: str, sessions: dict[str, Session], offset: float = 0.0) -> None:
+        self.adopter._inbox.put(Heard(node, sessions, True, offset))
+
+    def round(self, seconds: float = 0.1, **nodes: NodeState) -> list[tuple[str, str]]:
+        """Let time pass and nodes change; return who was asked to adopt whom."""
+        self.now += seconds
+        self.state = State({**self.state.nodes, **nodes}, self.state.held)
+        self.asked = []
+        self.adopter.round(self.state)
+        return sorted(self.asked)
+
+
+@pytest.fixture
+def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
+    return Scene(tmp_path, monkeypatch)
+
+
+def keys(asked: list[tuple[str, str]]) -> list[str]:
+    return sorted(key for _, key in asked)
+
+
+@pytest.mark.parametrize("gone", [NodeState(DOWN, lost_at=1000.0), NodeState(DRAINING), NodeState(DOWN)])
+def test_the_others_adopt_the_clients_of_a_node_that_goes(
+    scene: Scene, gone: NodeState, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = scene.round(n1=gone)
+    assert keys(asked) == ["a", "b"]
+    assert "n1" not in dict(asked)
+    assert capsys.readouterr().err == "event=adoption node=n1 clients=2\n"
+    for node, key in asked:
+        scene.adopter._inbox.put(Adopting(node, [key], []))
+        scene.hear(node, {key: replace(CLIENTS[key], handshake=NOW + 1)})
+    assert scene.round(0.25) == []
+    assert capsys.readouterr().err == "event=adopted node=n1 seconds=0.25 adopted=2\n"
+    assert (scene.adopter.runs, scene.adopter.seconds) == (1, pytest.approx(0.25))
+    scene.round()
+    assert sum(scene.adopter.counts.values()) == 2
+    assert scene.adopter.counts["n1"] == 0
+
+
+def test_while_all_checks_fail_nobody_is_moved(scene: Scene) -> None:
+    scene.state = State(scene.state.nodes, held=frozenset({"n1", "n2", "n3"}))
+    lost = NodeState(DOWN, lost_at=1000.0, before_loss=UP)
+    assert scene.round(n1=lost, n2=lost, n3=lost) == []
+    assert scene.round(REVIEW) == []
+
+
+def test_an_agent_alone_that_is_away_for_a_moment_moves_nobody(scene: Scene) -> None:
+    away = NodeState(DRAINING, lost_at=scene.now, before_loss=UP)
+    assert scene.round(n1=away) == []
+    assert scene.round(REVIEW) == []
+    for name in ("n2", "n3"):
+        scene.hear(name, {})
+    assert keys(scene.round(AGENT_GRACE)) == ["a", "b"]
+
+
+def test_who_comes_to_light_later_is_adopted_then(scene: Scene) -> None:
+    assert keys(scene.round(n1=NodeState(DRAINING))) == ["a", "b"]
+    scene.hear("n1", {**CLIENTS, "c": Session("198.51.100.2:2", NOW)})
+    assert scene.round() == []
+    for name in ("n2", "n3"):
+        scene.hear(name, {})
+    assert "c" in keys(scene.round(REVIEW))
+
+
+@pytest.mark.parametrize(
+    ("offset", "seconds", "word"), [(-5.0, 0.1, "clock_wrong node=n2"), (0.0, FRESH + 1, "")], ids=["clock", "silent"]
+)
+def test_only_a_node_that_is_heard_and_right_about_the_time_adopts(
+    scene: Scene, offset: float, seconds: float, word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scene.hear("n2", {}, offset)
+    scene.round()
+    scene.now += seconds
+    scene.hear("n3", {})
+    scene.round()
+    assert {node for node, _ in scene.round(n1=NodeState(DOWN))} == {"n3"}
+    assert word in capsys.readouterr().err
+
+
+def test_a_node_that_can_not_be_asked_is_replaced(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
+    (first, _), *_ = scene.round(n1=NodeState(DOWN))
+    scene.adopter._inbox.put(Failed(first, "timed out", ["a", "b"]))
+    scene.adopter._inbox.put(Failed(first, "timed out"))
+    again = scene.round()
+    assert {node for node, _ in again} == {"n2", "n3"} - {first}
+    text = capsys.readouterr().err
+    assert text.count(f'event=agent_silent node={first} error="timed out"') == 1
+    assert scene.adopter.silent == {first: "timed out"}
+    scene.hear(first, {})
+    scene.round()
+    assert f"event=agent_heard node={first}\n" in capsys.readouterr().err
+    assert scene.adopter.silent == {}
+
+
+def test_those_who_wait_for_somebody_look_more_often(scene: Scene) -> None:
+    asked = scene.round(n1=NodeState(DOWN))
+    assert {name for name, agent in scene.adopter._agents.items() if agent.hurry} == {node for node, _ in asked}
+
+
+def test_clients_that_were_not_there_for_long_are_forgotten(scene: Scene) -> None:
+    scene.hear("n1", {"old": Session("198.51.100.9:9", NOW - 3601), "never": Session("198.51.100.8:8", 0), **CLIENTS})
+    scene.round()
+    assert sorted(key for key, _, _ in scene.adopter.clients()) == ["a", "b"]

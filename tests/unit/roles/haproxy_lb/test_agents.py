@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: Wirefleet contributors
+"""The balancer's side of the talk with an agent, against a real server with scripted answers."""
+
+from __future__ import annotations
+
+import json
+import queue
+import time
+from typing import Any
+
+import pytest
+from wirefleet.httpd import Request, Response, Server
+from wirefleet_steer import agents
+from wirefleet_steer.adoption import Move, Session
+from wirefleet_steer.agents import Adopting, Agent, Failed, Heard, Message
+
+MOVE = Move("K=", Session("198.51.100.1:5", 10), "n1", "n2")
+PEER = {"public_key": "K=", "endpoint": "[2001:db8::1]:5", "handshake": 10}
+
+
+class Script:
+    """An agent that answers what it is told, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.status, self.answer = 200, peers()
+        self.asked: list[Request] = []
+        self._server = Server([("127.0.0.1", 0)], self._serve, "wirefleet-test/1", posts=["/v1/adopt"])
+        self._server.start()
+        self.inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self.agent = Agent("n2", self._server.addresses[0], self.inbox)
+
+    def _serve(self, request: Request) -> Response:
+        self.asked.append(request)
+        return Response.from_json(self.status, self.answer)
+
+
+def peers(*found: object, epoch: str = "e", seq: int = 1, **changes: Any) -> dict[str, Any]:
+    return {"version": 1, "time": time.time(), "epoch": epoch, "seq": seq, "peers": list(found), **changes}
+
+
+@pytest.fixture
+def script() -> Script:
+    return Script()
+
+
+def test_it_asks_for_what_is_new_since_the_last_time(script: Script) -> None:
+    script.answer = peers(PEER, epoch="one", seq=3)
+    first = script.agent._look()
+    assert isinstance(first, Heard)
+    assert (first.node, first.sessions, first.whole) == ("n2", {"K=": Session("[2001:db8::1]:5", 10)}, True)
+    script.answer = peers(epoch="one", seq=3)
+    second = script.agent._look()
+    assert isinstance(second, Heard)
+    assert (second.sessions, second.whole) == ({}, False)
+    assert script.asked[1].query == {"epoch": "one", "since": "3"}
+    script.answer = peers(epoch="two", seq=1)
+    third = script.agent._look()
+    assert isinstance(third, Heard)
+    assert third.whole, "a new epoch: who is not in it is not there"
+
+
+def test_clocks_are_compared(script: Script) -> None:
+    script.answer = peers(time=time.time() - 60)
+    heard = script.agent._look()
+    assert isinstance(heard, Heard)
+    assert heard.offset == pytest.approx(-60, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("status", "answer", "error"),
+    [
+        (403, {"error": "for balancers"}, "403: for balancers"),
+        (404, {"error": "Not Found"}, "404: Not Found"),  # an agent of an older version
+        (200, {"version": 2}, "speaks version 2, not 1"),
+        (200, [], "not an object"),
+        (200, {"version": 1}, "KeyError: 'peers'"),
+        (200, peers("K="), "string indices"),
+        (200, peers({**PEER, "endpoint": "nowhere"}), "'' does not appear"),
+        (200, peers({**PEER, "endpoint": None}), "rpartition"),
+        (200, peers({**PEER, "handshake": "soon"}), "invalid literal"),
+        (200, peers(time=None), "TypeError"),
+    ],
+)
+def test_an_answer_that_is_not_understood_is_none(script: Script, status: int, answer: Any, error: str) -> None:
+    script.status, script.answer = status, answer
+    message = script.agent._look()
+    assert isinstance(message, Failed)
+    assert error in message.error
+    assert message.keys == ()
+    script.status, script.answer = 200, peers(PEER)
+    assert isinstance(script.agent._look(), Heard), "and nothing is left of it"
+    assert script.asked[-1].query["since"] == "0"
+
+
+def test_it_is_asked_to_adopt(script: Script) -> None:
+    script.answer = {"version": 1, "time": 0, "adopting": ["K="], "refused": {"L=": "unknown"}}
+    assert script.agent._ask([MOVE]) == Adopting("n2", ["K="], ["L="])
+    (asked,) = script.asked
+    assert (asked.method, asked.path) == ("POST", "/v1/adopt")
+    assert json.loads(asked.body) == {
+        "version": 1,
+        "peers": [{"public_key": "K=", "endpoint": "198.51.100.1:5"}],
+    }
+
+
+def test_who_could_not_be_asked_for_is_named(script: Script) -> None:
+    script.status, script.answer = 409, {"error": "this node takes no clients"}
+    assert script.agent._ask([MOVE]) == Failed("n2", "409: this node takes no clients", ["K="])
+
+
+def test_an_agent_that_hangs_holds_nobody_but_its_own_thread(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agents, "TIMEOUT", 0.1)
+    hanging = Agent("n3", _deaf(), script.inbox)
+    begin = time.monotonic()
+    for agent in (hanging, script.agent):
+        agent.start()
+        agent.adopt([MOVE])
+    assert time.monotonic() - begin < 0.1
+    script.answer = {"version": 1, "time": 0, "adopting": ["K="], "refused": {}}
+    seen = [script.inbox.get(timeout=5) for _ in range(4)]
+    assert Failed("n3", "timed out", ["K="]) in seen
+    assert any(isinstance(message, Adopting) for message in seen)
+
+
+def _deaf() -> tuple[str, int]:
+    """A server that listens and never answers: ``start()`` is what makes it."""
+    server = Server([("127.0.0.1", 0)], lambda request: None, "wirefleet-test/1")
+    _kept.append(server)
+    return server.addresses[0]
+
+
+_kept: list[Server] = []

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: Wirefleet contributors
+from __future__ import annotations
+
+import json
+import os
+import string
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from wirefleet.command import CommandError
+from wirefleet_node import adopt as module
+from wirefleet_node.adopt import MAX_PEERS, Adoptions, Candidate, RequestError, inner_address, requested
+
+KEY = "wD8mWjHnVd1sIuDJXRvSkhgPsd2ehLPkMR9wGwKkFlc="
+OTHER = "8W3DSpjZQrzOc3DtvV7iK0HeJTQ7wZ1KUI/Id6uEsWo="
+PROBE = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE="
+SECRET = "c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2U="
+
+BAD_KEYS = [None, "", KEY[:-1], f"{KEY}\n", f"-{KEY[1:]}", KEY[1:]]
+BAD_ENDPOINTS = [
+    None,
+    5,
+    "",
+    "198.51.100.1",
+    "198.51.100.1:",
+    "198.51.100.1:0",
+    "198.51.100.1:65536",
+    "198.51.100.1:-1",
+    "198.51.100.1:5 ",
+    "198.51.100.1:5\n",
+    "198.51.100.256:5",
+    "198.51.100.1:\u0665",  # a digit, in Arabic
+    "vpn.example.com:5",
+    "2001:db8::1:5",
+    "[198.51.100.1]:5",
+    "[fe80::1%eth0]:5",
+    "[2001:db8::g]:5",
+]
+IMPOSSIBLE_ENDPOINTS = ["127.0.0.1:5", "[::1]:5", "0.0.0.0:5", "224.0.0.1:5", "[ff02::1]:5", "169.254.1.1:5"]
+
+
+def request(*peers: object, **changes: Any) -> bytes:
+    return json.dumps({"version": 1, "peers": list(peers), **changes}).encode()
+
+
+def peer(public_key: Any = KEY, endpoint: Any = "198.51.100.1:5") -> dict[str, Any]:
+    return {"public_key": public_key, "endpoint": endpoint}
+
+
+@pytest.mark.parametrize("endpoint", ["198.51.100.1:5", "[2001:db8::1]:65535", "10.1.2.3:1"])
+def test_a_request(endpoint: str) -> None:
+    assert requested(request(peer(endpoint=endpoint), peer(OTHER))) == [
+        Candidate(KEY, endpoint),
+        Candidate(OTHER, "198.51.100.1:5"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        (b"", "not JSON"),
+        (b"\xff", "not JSON"),
+        (b"[]", "expected"),
+        (request(peer(), version=2), "version: this agent reads 1"),
+        (request(peer(), version=True), "version"),
+        (request(peer(), colour="red"), "expected"),
+        (request(), "peers: expected 1 to 256"),
+        (request(*[peer()] * (MAX_PEERS + 1)), "peers: expected 1 to 256"),
+        (request(peers="all"), "peers: expected"),
+        (request(peer(), peer()), "one is there twice"),
+        (request("K="), r"peers\[0\]"),
+        (request(peer(), {**peer(OTHER), "allowed_ips": "0.0.0.0/0"}), r"peers\[1\]: expected"),
+        (request({"public_key": KEY}), r"peers\[0\]: expected"),
+        *((request(peer(public_key=key)), "not a WireGuard key") for key in BAD_KEYS),
+        *((request(peer(endpoint=endpoint)), "expected ADDRESS:PORT") for endpoint in BAD_ENDPOINTS),
+        *((request(peer(endpoint=endpoint)), "no client has") for endpoint in IMPOSSIBLE_ENDPOINTS),
+    ],
+)
+def test_a_request_that_is_wrong_anywhere_is_none(body: bytes, error: str) -> None:
+    with pytest.raises(RequestError, match=error):
+        requested(body)
+
+
+@given(st.one_of(st.binary(), st.text(string.printable).map(lambda text: request(peer(endpoint=text)))))
+def test_nothing_else_comes_of_junk(body: bytes) -> None:
+    with pytest.raises(RequestError):
+        requested(body)
+
+
+@pytest.mark.parametrize(
+    ("networks", "address"),
+    [
+        (["10.80.0.5/32", "fd00:80::5/128"], "10.80.0.5"),
+        (["fd00:80::5/128"], "fd00:80::5"),
+        (["10.1.0.0/24", "10.80.0.5/32"], "10.80.0.5"),  # a gateway with a network behind it
+        (["10.1.0.0/24"], None),
+        ([], None),
+    ],
+)
+def test_the_clients_own_address(networks: list[str], address: str | None) -> None:
+    assert inner_address(networks) == address
+
+
+class WireGuard:
+    """Listings, and what was set."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.allowed = {KEY: "10.80.0.5/32 fd00:80::5/128", OTHER: "fd00:80::6/128", PROBE: "10.80.0.2/32"}
+        self.secrets = {KEY: SECRET, OTHER: "(none)"}
+        self.set: list[list[str]] = []
+        self.read: list[str] = []
+        self.nudged: list[str] = []
+        self.broken = False
+        monkeypatch.setattr(module, "run", self.run)
+        monkeypatch.setattr(module, "nudge", self.nudged.extend)
+
+    def run(self, argv: list[str], descriptors: list[int] = []) -> str:  # noqa: B006 -- only read
+        if argv[1] == "set":
+            if self.broken:
+                raise CommandError(argv, 1, "No such device")
+            self.set.append(argv)
+            self.read += [os.read(descriptor, 100).decode() for descriptor in descriptors]
+            return ""
+        listing = {"allowed-ips": self.allowed, "preshared-keys": self.secrets}[argv[3]]
+        return "".join(f"{key}\t{value}\n" for key, value in listing.items())
+
+
+@pytest.fixture
+def wireguard(monkeypatch: pytest.MonkeyPatch) -> WireGuard:
+    return WireGuard(monkeypatch)
+
+
+def test_peers_are_removed_and_added_as_they_were_in_one_request(wireguard: WireGuard) -> None:
+    adoptions = Adoptions("wg0", [PROBE], [4, 6])
+    outcome = adoptions.adopt([Candidate(KEY, "198.51.100.1:5"), Candidate(OTHER, "[2001:db8::1]:6")])
+    assert (outcome.adopting, outcome.refused) == ((KEY, OTHER), {})
+    (command,) = wireguard.set
+    secret = command.pop()
+    assert secret != "preshared-key"
+    text = " ".join([*command, secret])
+    assert text.startswith(
+        f"wg set wg0 peer {KEY} remove peer {KEY} endpoint 198.51.100.1:5 allowed-ips 10.80.0.5/32,fd00:80::5/128"
+        " preshared-key /dev/fd/"
+    )
+    assert text.endswith(f"peer {OTHER} remove peer {OTHER} endpoint [2001:db8::1]:6 allowed-ips fd00:80::6/128")
+    assert SECRET not in text
+    assert wireguard.read == [f"{SECRET}\n"]
+    assert wireguard.nudged == ["10.80.0.5", "fd00:80::6"]
+    assert adoptions.totals == {"adopting": 2, "refused": 0}
+
+
+def test_no_descriptor_stays_open(wireguard: WireGuard) -> None:
+    adoptions = Adoptions("wg0", [], [])
+    before = len(os.listdir("/proc/self/fd"))
+    adoptions.adopt([Candidate(KEY, "198.51.100.1:5")])
+    wireguard.broken = True
+    with pytest.raises(CommandError):
+        adoptions.adopt([Candidate(KEY, "198.51.100.1:5")])
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert wireguard.nudged == ["10.80.0.5"], "who was not added is not called"
+    assert adoptions.totals["adopting"] == 1
+
+
+@pytest.mark.parametrize(
+    ("candidate", "reason"),
+    [
+        (Candidate("unknown=", "198.51.100.1:5"), "unknown"),
+        (Candidate(PROBE, "198.51.100.1:5"), "not a client"),
+        (Candidate(OTHER, "[2001:db8::1]:5"), "unreachable"),
+    ],
+)
+def test_who_is_not_a_client_here_or_can_not_be_reached_is_left_alone(
+    wireguard: WireGuard, candidate: Candidate, reason: str
+) -> None:
+    outcome = Adoptions("wg0", [PROBE], [4]).adopt([candidate, Candidate(KEY, "198.51.100.1:5")])
+    assert (outcome.adopting, outcome.refused) == ((KEY,), {candidate.public_key: reason})
+    assert candidate.public_key not in wireguard.set[0]
+
+
+def test_a_client_that_was_revoked_does_not_come_back(wireguard: WireGuard) -> None:
+    adoptions = Adoptions("wg0", [], [])
+    adoptions.adopt([Candidate(KEY, "198.51.100.1:5")])
+    del wireguard.allowed[KEY]
+    assert adoptions.adopt([Candidate(KEY, "198.51.100.1:5")]).refused == {KEY: "unknown"}
+    assert len(wireguard.set) == 1
