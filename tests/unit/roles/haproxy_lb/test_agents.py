@@ -36,7 +36,7 @@ class Script:
 
 
 def peers(*found: object, epoch: str = "e", seq: int = 1, **changes: Any) -> dict[str, Any]:
-    return {"version": 1, "time": time.time(), "epoch": epoch, "seq": seq, "peers": list(found), **changes}
+    return {"version": 1, "time": time.time(), "age": 0.5, "epoch": epoch, "seq": seq, "peers": list(found), **changes}
 
 
 @pytest.fixture
@@ -65,6 +65,7 @@ def test_clocks_are_compared(script: Script) -> None:
     heard = script.agent._look()
     assert isinstance(heard, Heard)
     assert heard.offset == pytest.approx(-60, abs=1)
+    assert heard.seen_at == pytest.approx(time.monotonic() - 0.5, abs=0.3)
 
 
 @pytest.mark.parametrize(
