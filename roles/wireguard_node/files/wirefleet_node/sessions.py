@@ -62,7 +62,7 @@ class Sessions:
         self._due = self._seen_at = float("-inf")
 
     def changes(self, epoch: str | None, seq: int) -> dict[str, object]:
-        """Return the answer to a reader; ``age`` is in seconds. Raises a CommandError when WireGuard does not answer."""
+        """Return a reader's answer; ``age`` is in seconds. Raises a CommandError when WireGuard does not answer."""
         with self._lock:
             now = time.monotonic()
             if now >= self._due:

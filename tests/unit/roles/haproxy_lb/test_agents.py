@@ -44,6 +44,12 @@ def script() -> Script:
     return Script()
 
 
+@pytest.fixture
+def deaf() -> Server:
+    """It listens and never answers: only ``start()`` would make it."""
+    return Server([("127.0.0.1", 0)], lambda request: None, "wirefleet-test/1")
+
+
 def test_it_asks_for_what_is_new_since_the_last_time(script: Script) -> None:
     script.answer = peers(PEER, epoch="one", seq=3)
     first = script.agent._look()
@@ -110,9 +116,11 @@ def test_who_could_not_be_asked_for_is_named(script: Script) -> None:
     assert script.agent._ask([MOVE]) == Failed("n2", "409: this node takes no clients", ["K="])
 
 
-def test_an_agent_that_hangs_holds_nobody_but_its_own_thread(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_agent_that_hangs_holds_nobody_but_its_own_thread(
+    script: Script, deaf: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(agents, "TIMEOUT", 0.1)
-    hanging = Agent("n3", _deaf(), script.inbox)
+    hanging = Agent("n3", deaf.addresses[0], script.inbox)
     begin = time.monotonic()
     for agent in (hanging, script.agent):
         agent.start()
@@ -122,13 +130,3 @@ def test_an_agent_that_hangs_holds_nobody_but_its_own_thread(script: Script, mon
     seen = [script.inbox.get(timeout=5) for _ in range(4)]
     assert Failed("n3", "timed out", ["K="]) in seen
     assert any(isinstance(message, Adopting) for message in seen)
-
-
-def _deaf() -> tuple[str, int]:
-    """A server that listens and never answers: ``start()`` is what makes it."""
-    server = Server([("127.0.0.1", 0)], lambda request: None, "wirefleet-test/1")
-    _kept.append(server)
-    return server.addresses[0]
-
-
-_kept: list[Server] = []
