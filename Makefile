@@ -86,6 +86,10 @@ bench-keys: $(VENV) ## Measure key generation
 bench-allocate: $(VENV) ## Measure address allocation
 	python bench/allocate.py
 
+.PHONY: bench-failover
+bench-failover: $(VENV) ## Measure what clients notice of failures, in the lab `bench` (N=10)
+	python bench/failover.py --repetitions $(or $(N),10)
+
 .PHONY: build
 build: $(VENV) ## Build the collection's archive into build/
 	ansible-galaxy collection build --force --output-path build

@@ -218,7 +218,7 @@ def set_up() -> None:
     log = REPOSITORY / ".lab" / LAB / "site.log"
     subprocess.run([sys.executable, "lab/lab.py", "up", LAB], cwd=REPOSITORY, check=True)
     playbook = Path(sys.executable).parent / "ansible-playbook"
-    command = [playbook, "-i", f"lab/inventories/{LAB}", "playbooks/site.yml", "-e", "vpn_bootstrap=true"]
+    command = [str(playbook), "-i", f"lab/inventories/{LAB}", "playbooks/site.yml", "-e", "vpn_bootstrap=true"]
     with log.open("w") as output:
         subprocess.run(command, cwd=REPOSITORY, check=True, stdout=output, stderr=subprocess.STDOUT)
 

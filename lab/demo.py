@@ -24,7 +24,6 @@ from traffic.ping import Ping  # noqa: E402
 LOG = REPOSITORY / ".lab" / "demo" / "site.log"
 LIVE = sys.stdout.isatty()
 BOLD, GREY, GREEN, PLAIN = ("\x1b[1m", "\x1b[90m", "\x1b[32m", "\x1b[0m") if LIVE else ("", "", "", "")
-# A stock client that hears nothing starts anew after 15 s (WireGuard's own rule).
 RETURN_SECONDS = 60
 
 
@@ -155,7 +154,7 @@ def show_death(lab: Lab, cluster: Cluster) -> None:
         lab.befall("kill", node)
         until(f"HAProxy sees {node} down", 30, lambda: cluster.states()[node]["haproxy"].startswith("DOWN"))
         say(f"HAProxy has seen it and the steering has followed after {time.monotonic() - begin:.1f} s")
-        watch(f"waiting for {client.name}'s own timer", RETURN_SECONDS, lambda: moved(cluster, client, node))
+        watch(f"waiting for {client.name}", RETURN_SECONDS, lambda: moved(cluster, client, node))
         time.sleep(1)
     survivors = [name for name in cluster.nodes if name != node]
     say(f"{GREEN}traffic is back after {ping.outage:.1f} s, at {cluster.owner(client, survivors)}{PLAIN}; {ping}")
@@ -178,7 +177,9 @@ def show_drain(lab: Lab, cluster: Cluster) -> None:
     with Ping(client.host, web(lab, 6), interval=0.02) as ping:
         say(f"{client.name} pings through {node}, fifty times a second; $ wirefleet-node drain")
         with cluster.drained_at_node(node):
-            watch("the session stays, new clients go elsewhere", 20)
+            until(f"{client.name} has left {node}", RETURN_SECONDS, lambda: not cluster.is_owner(node, client))
+            say(f"{client.name} is at {cluster.owner(client)} now")
+            watch("nobody is at the drained node", 10)
     if ping.lost:
         raise DemoError(f"the drain of {node} lost packets: {ping}")
     say(f"{GREEN}{ping}{PLAIN}")

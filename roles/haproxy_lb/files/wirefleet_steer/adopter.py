@@ -42,6 +42,7 @@ class Adopter:
             node.name: Agent(node.name, node.agent, self._inbox) for node in config.nodes.values() if node.agent
         }
         self._heard_at: dict[str, float] = {}
+        self._seen_at: dict[str, float] = {}
         self._offsets: dict[str, float] = {}
         self._wrong: frozenset[str] = frozenset()
         self._previous: State | None = None
@@ -77,7 +78,7 @@ class Adopter:
                     self._leave(name, shares, now)
             for target, batch in self.adoptions.batches(now):
                 self._agents[target].adopt(batch)
-        for ended in self.adoptions.settle(self.roster, now):
+        for ended in self.adoptions.settle(self.roster, self._seen_at, now):
             self.runs += 1
             self.seconds += ended.seconds
             self._review_due = now
@@ -127,6 +128,7 @@ class Adopter:
     def _hear(self, message: Heard, now: float) -> None:
         self.roster.update(message.node, message.sessions, message.whole)
         self._heard_at[message.node] = now
+        self._seen_at[message.node] = message.seen_at
         self._offsets[message.node] = message.offset
         if self.silent.pop(message.node, None) is not None:
             event("agent_heard", node=message.node)

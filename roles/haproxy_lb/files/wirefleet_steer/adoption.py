@@ -78,8 +78,8 @@ class Roster:
 class Move:
     """A client that shall leave its node, and where it stands with that.
 
-    ``due`` is when the next step is, on the monotonic clock: asking the target while it was not ``asked``, giving up
-    when it was.
+    ``due`` is when the next step is, on the monotonic clock: while the target was not ``asked``, when to ask it; then,
+    when the target's own view has to show the client.
     """
 
     key: str
@@ -182,18 +182,20 @@ class Adoptions:
             else:
                 self._moves[move.key] = Move(move.key, move.session, move.origin, other, move.attempt + 1)
 
-    def settle(self, roster: Roster, now: float) -> list[Ended]:
+    def settle(self, roster: Roster, seen_at: Mapping[str, float], now: float) -> list[Ended]:
         """See who has arrived, try the silent ones again, and return what is over.
 
-        A silent one is tried where it was: its initiation made it that node's client for the steering table.
+        ``seen_at``: when each node looked at what the roster has of it. With many clients that may be seconds ago, and
+        who has not been looked for is not silent. A silent one is tried where it was: its initiation made it that
+        node's client for the steering table.
         """
         for move in list(self._moves.values()):
             owner, session = roster.owner(move.key) or (move.origin, move.session)
             if owner != move.origin and session.handshake > move.session.handshake:
                 self._end(move, "adopted" if owner == move.target else "moved")
-            elif move.asked and move.due <= now:
+            elif move.asked and seen_at.get(move.target, -math.inf) >= move.due:
                 if move.attempt < ATTEMPTS:
-                    self._moves[move.key] = replace(move, attempt=move.attempt + 1, asked=False, due=now)
+                    self._moves[move.key] = replace(move, attempt=move.attempt + 1, asked=False, due=-math.inf)
                 else:
                     self._end(move, "silent")
         busy = {move.origin for move in self._moves.values()}

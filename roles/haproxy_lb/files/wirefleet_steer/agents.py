@@ -28,12 +28,16 @@ class AgentError(Exception):
 
 @dataclass(frozen=True)
 class Heard:
-    """What is new at a node; ``whole``: that is all. ``offset`` is its clock less ours, in seconds."""
+    """What is new at a node; ``whole``: that is all.
+
+    ``offset`` is its clock less ours in seconds, ``seen_at`` when it looked, on our monotonic clock.
+    """
 
     node: str
     sessions: Mapping[str, Session]
     whole: bool
     offset: float
+    seen_at: float
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,8 @@ class Agent:
             answer = self._exchange("GET", f"/v1/peers?epoch={self._epoch}&since={self._seq}")
             middle = (begin + time.time()) / 2
             sessions = {peer["public_key"]: _session(peer) for peer in answer["peers"]}
-            heard = Heard(self.node, sessions, answer["epoch"] != self._epoch, float(answer["time"]) - middle)
+            offset, seen_at = float(answer["time"]) - middle, time.monotonic() - float(answer["age"])
+            heard = Heard(self.node, sessions, answer["epoch"] != self._epoch, offset, seen_at)
             self._epoch, self._seq = str(answer["epoch"]), int(answer["seq"])
             return heard
         except (AgentError, AttributeError, KeyError, TypeError, ValueError) as error:

@@ -228,16 +228,21 @@ class Steer:
 
     def _teach(self, adopter: Adopter) -> None:
         """Tell an empty table whose clients are whose, so that running sessions go on."""
-        owners: dict[str, dict[str, str]] = {family: {} for family in self.config.families}
-        for key, name, session in adopter.clients():
-            node = self.config.nodes[name]
-            if key not in self._taught and session.family in owners and self.state.standing(name) is not Standing.DOWN:
-                owners[session.family][client_key(session.family, session.endpoint)] = mark(node.mark)
-                self._taught.add(key)
-        for family, elements in owners.items():
-            if elements:
-                taught = kernel.teach(family, self.config.table, list(elements.items()))
+        clients = [
+            client
+            for client in adopter.clients()
+            if client[0] not in self._taught and self.state.standing(client[1]) is not Standing.DOWN
+        ]
+        for family in self.config.families:
+            owners = {
+                client_key(family, session.endpoint): mark(self.config.nodes[name].mark)
+                for _, name, session in clients
+                if session.family == family
+            }
+            if owners:
+                taught = kernel.teach(family, self.config.table, list(owners.items()))
                 event("clients_taught", family=family, clients=taught)
+        self._taught.update(key for key, _, _ in clients)
 
     def _apply(self, target: dict[str, Elements]) -> None:
         """Write the differences in one transaction."""

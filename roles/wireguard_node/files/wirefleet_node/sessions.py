@@ -59,17 +59,19 @@ class Sessions:
         self._probes = frozenset(probes)
         self._lock = threading.Lock()
         self._journal = Journal()
-        self._due = float("-inf")
+        self._due = self._seen_at = float("-inf")
 
     def changes(self, epoch: str | None, seq: int) -> dict[str, object]:
-        """Return the answer to a reader. Raises a CommandError when WireGuard does not answer."""
+        """Return a reader's answer; ``age`` is in seconds. Raises a CommandError when WireGuard does not answer."""
         with self._lock:
-            begin = time.monotonic()
-            if begin >= self._due:
+            now = time.monotonic()
+            if now >= self._due:
+                self._seen_at = now
                 self._journal.record(read(self._interface, self._probes))
-                end = time.monotonic()
-                self._due = end + min(max(MIN_AGE, SHARE * (end - begin)), MAX_AGE)
+                now = time.monotonic()
+                self._due = now + min(max(MIN_AGE, SHARE * (now - self._seen_at)), MAX_AGE)
             return {
+                "age": now - self._seen_at,
                 "epoch": self._journal.epoch,
                 "seq": self._journal.seq,
                 "peers": [

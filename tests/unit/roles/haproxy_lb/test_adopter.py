@@ -51,7 +51,7 @@ class Scene:
         self.asked += [(name, move.key) for move in moves]
 
     def hear(self, node: str, sessions: dict[str, Session], offset: float = 0.0) -> None:
-        self.adopter._inbox.put(Heard(node, sessions, True, offset))
+        self.adopter._inbox.put(Heard(node, sessions, True, offset, self.now))
 
     def round(self, seconds: float = 0.1, **nodes: NodeState) -> list[tuple[str, str]]:
         """Let time pass and nodes change; return who was asked to adopt whom."""

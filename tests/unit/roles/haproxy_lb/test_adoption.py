@@ -12,6 +12,7 @@ from wirefleet_steer.adoption import (
     MAX_BATCH,
     PATIENCE,
     Adoptions,
+    Ended,
     Roster,
     Session,
     Shares,
@@ -48,6 +49,11 @@ def ask(adoptions: Adoptions, now: float) -> dict[str, list[str]]:
     for target, keys in asked.items():
         adoptions.asked(target, keys, now)
     return asked
+
+
+def settle(adoptions: Adoptions, clients: Roster, now: float) -> list[Ended]:
+    """With nodes that look at their clients all the time."""
+    return adoptions.settle(clients, dict.fromkeys(("n1", "n2", "n3"), now), now)
 
 
 class TestRoster:
@@ -116,7 +122,7 @@ class TestPlan:
     def test_without_anybody_who_can_adopt_nothing_is_planned_until_there_is_somebody(self) -> None:
         clients = roster(n1={"a": at(10)})
         adoptions = begun(clients, NOBODY)
-        assert adoptions.settle(clients, 0) == []
+        assert settle(adoptions, clients, 0) == []
         assert adoptions.plan("n1", clients, LEFT, ALWAYS, 5) == 1
 
     def test_a_client_on_its_way_to_a_node_that_goes_too_gets_another_one(self) -> None:
@@ -126,7 +132,7 @@ class TestPlan:
         assert adoptions.plan("n2", clients, Shares({"ip": {"n3": 1}}), ALWAYS, 1) == 1
         assert ask(adoptions, 1) == {"n3": ["a"]}
         clients.update("n3", {"a": at(12)}, whole=False)
-        assert [(ended.origin, dict(ended.results)) for ended in adoptions.settle(clients, 2)] == [
+        assert [(ended.origin, dict(ended.results)) for ended in settle(adoptions, clients, 2)] == [
             ("n1", {}),
             ("n2", {"adopted": 1}),
         ]
@@ -158,9 +164,9 @@ class TestEnd:
         (target,) = ask(adoptions, 5)
         assert adoptions.targets == {target}
         clients.update(target, {"a": at(0)}, whole=False)
-        assert adoptions.settle(clients, 5.1) == []
+        assert settle(adoptions, clients, 5.1) == []
         clients.update(target, {"a": at(11)}, whole=False)
-        (ended,) = adoptions.settle(clients, 5.25)
+        (ended,) = settle(adoptions, clients, 5.25)
         assert (ended.origin, ended.results, ended.seconds) == ("n1", {"adopted": 1}, 0.25)
         assert adoptions.targets == frozenset()
         assert adoptions.totals == {"adopted": 1}
@@ -169,13 +175,13 @@ class TestEnd:
         clients = roster(n1={"a": at(10)}, n2={"a": at(5)}, n3={"a": at(5)})
         adoptions = begun(clients)
         ask(adoptions, 0)
-        assert adoptions.settle(clients, 1) == []
+        assert settle(adoptions, clients, 1) == []
 
     def test_a_client_that_went_elsewhere_by_itself(self) -> None:
         clients = roster(n1={"a": at(10)})
         adoptions = begun(clients, Shares({"ip": {"n2": 1}}))
         clients.update("n3", {"a": at(11)}, whole=False)
-        assert adoptions.settle(clients, 1)[0].results == {"moved": 1}
+        assert settle(adoptions, clients, 1)[0].results == {"moved": 1}
         assert ask(adoptions, 1) == {}, "nobody disturbs it"
 
     def test_a_silent_one_is_tried_again_where_it_was_and_then_left_alone(self) -> None:
@@ -185,8 +191,8 @@ class TestEnd:
         for attempt in range(ATTEMPTS):
             now = attempt * PATIENCE
             targets += ask(adoptions, now)
-            assert adoptions.settle(clients, now + PATIENCE - 0.1) == []
-            ended = adoptions.settle(clients, now + PATIENCE)
+            assert settle(adoptions, clients, now + PATIENCE - 0.1) == []
+            ended = settle(adoptions, clients, now + PATIENCE)
         assert len(targets) == ATTEMPTS
         assert len(set(targets)) == 1
         assert [each.results for each in ended] == [{"silent": 1}]
@@ -194,11 +200,21 @@ class TestEnd:
         clients.update("n1", {"a": at(70)}, whole=False)  # it is there, after all
         assert adoptions.plan("n1", clients, LEFT, ALWAYS, 80) == 1
 
+    def test_who_was_not_looked_for_is_not_silent(self) -> None:
+        clients = roster(n1={"a": at(10)})
+        adoptions = begun(clients)
+        ((target, _),) = ask(adoptions, 0).items()
+        stale = {target: PATIENCE - 0.1}
+        assert adoptions.settle(clients, stale, 10) == []
+        assert ask(adoptions, 10) == {}, "its target may well have it by now"
+        assert adoptions.settle(clients, {target: PATIENCE}, 10) == []
+        assert ask(adoptions, 10) == {target: ["a"]}
+
     def test_a_node_that_goes_once_more_is_a_new_chance(self) -> None:
         clients = roster(n1={"a": at(10)})
         adoptions = begun(clients)
         adoptions.refused(*next((target, keys) for target, keys in ask(adoptions, 0).items()))
-        assert adoptions.settle(clients, 0)[0].results == {"refused": 1}
+        assert settle(adoptions, clients, 0)[0].results == {"refused": 1}
         assert adoptions.plan("n1", clients, LEFT, ALWAYS, 5) == 0
         adoptions.begin("n1")
         assert adoptions.plan("n1", clients, LEFT, ALWAYS, 6) == 1
@@ -211,7 +227,7 @@ class TestEnd:
         ((second, _),) = adoptions.batches(0.1)
         assert {first, second} == {"n2", "n3"}
         adoptions.failed(second, ["a"], LEFT)
-        assert adoptions.settle(clients, 0.2)[0].results == {"failed": 1}
+        assert settle(adoptions, clients, 0.2)[0].results == {"failed": 1}
         assert adoptions.plan("n1", clients, LEFT, ALWAYS, 5) == 1, "and tried again later"
 
     def test_a_request_that_is_under_way_is_not_made_twice(self) -> None:
@@ -234,7 +250,7 @@ class TestEnd:
         asked = ask(adoptions, 0)["n2"]
         adoptions.cancel("n1")
         clients.update("n2", {key: at(200) for key in asked}, whole=False)
-        (ended,) = adoptions.settle(clients, 1)
+        (ended,) = settle(adoptions, clients, 1)
         assert ended.results == {"adopted": 50, "kept": 10}
 
 
@@ -247,12 +263,12 @@ def test_whatever_happens_every_move_ends(reports: list[tuple[str, int, int]]) -
     for node, handshake, key in reports:
         ask(adoptions, now)
         clients.update(node, {str(key): at(handshake)}, whole=False)
-        adoptions.settle(clients, now)
+        settle(adoptions, clients, now)
         now += 0.1
     for _ in range(ATTEMPTS + 1):
         ask(adoptions, now)
         now += PATIENCE
-        adoptions.settle(clients, now)
+        settle(adoptions, clients, now)
     assert adoptions.targets == frozenset()
     assert sum(adoptions.totals.values()) == planned
 

@@ -36,12 +36,18 @@ class Script:
 
 
 def peers(*found: object, epoch: str = "e", seq: int = 1, **changes: Any) -> dict[str, Any]:
-    return {"version": 1, "time": time.time(), "epoch": epoch, "seq": seq, "peers": list(found), **changes}
+    return {"version": 1, "time": time.time(), "age": 0.5, "epoch": epoch, "seq": seq, "peers": list(found), **changes}
 
 
 @pytest.fixture
 def script() -> Script:
     return Script()
+
+
+@pytest.fixture
+def deaf() -> Server:
+    """It listens and never answers: only ``start()`` would make it."""
+    return Server([("127.0.0.1", 0)], lambda request: None, "wirefleet-test/1")
 
 
 def test_it_asks_for_what_is_new_since_the_last_time(script: Script) -> None:
@@ -65,6 +71,7 @@ def test_clocks_are_compared(script: Script) -> None:
     heard = script.agent._look()
     assert isinstance(heard, Heard)
     assert heard.offset == pytest.approx(-60, abs=1)
+    assert heard.seen_at == pytest.approx(time.monotonic() - 0.5, abs=0.3)
 
 
 @pytest.mark.parametrize(
@@ -109,9 +116,11 @@ def test_who_could_not_be_asked_for_is_named(script: Script) -> None:
     assert script.agent._ask([MOVE]) == Failed("n2", "409: this node takes no clients", ["K="])
 
 
-def test_an_agent_that_hangs_holds_nobody_but_its_own_thread(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_agent_that_hangs_holds_nobody_but_its_own_thread(
+    script: Script, deaf: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(agents, "TIMEOUT", 0.1)
-    hanging = Agent("n3", _deaf(), script.inbox)
+    hanging = Agent("n3", deaf.addresses[0], script.inbox)
     begin = time.monotonic()
     for agent in (hanging, script.agent):
         agent.start()
@@ -121,13 +130,3 @@ def test_an_agent_that_hangs_holds_nobody_but_its_own_thread(script: Script, mon
     seen = [script.inbox.get(timeout=5) for _ in range(4)]
     assert Failed("n3", "timed out", ["K="]) in seen
     assert any(isinstance(message, Adopting) for message in seen)
-
-
-def _deaf() -> tuple[str, int]:
-    """A server that listens and never answers: ``start()`` is what makes it."""
-    server = Server([("127.0.0.1", 0)], lambda request: None, "wirefleet-test/1")
-    _kept.append(server)
-    return server.addresses[0]
-
-
-_kept: list[Server] = []

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from wirefleet.config import ConfigError
 from wirefleet_steer.__main__ import main
-from wirefleet_steer.config import load
+from wirefleet_steer.config import Adoption, load
 
 from .conftest import steer_config
 
@@ -45,6 +45,14 @@ def test_addresses_are_spelled_as_nft_does(tmp_path: Path) -> None:
     assert config.nodes["n1"].addresses["ip6"] == "fd00:9::11"
 
 
+def test_adoption_is_off_unless_configured(tmp_path: Path) -> None:
+    assert load(write(tmp_path)).adoption is None
+    config = load(write(tmp_path, lambda d: d.update(adoption={"rate": 200, "max_idle": 3600.0})))
+    assert config.adoption == Adoption(rate=200, max_idle=3600.0)
+    config = load(write(tmp_path, lambda d: d["nodes"]["n1"].update(agent=["fd00:1::1", 8051])))
+    assert [node.agent for node in config.nodes.values()] == [("fd00:1::1", 8051), None, None]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -54,6 +62,9 @@ def test_addresses_are_spelled_as_nft_does(tmp_path: Path) -> None:
         (lambda d: d.update(poll_interval=0), "poll_interval: must be more than 0 seconds"),
         (lambda d: d.update(collapse_window=-1), "collapse_window: must be more than 0 seconds"),
         (lambda d: d.update(families=["inet"]), "families: 'inet' is none of ip, ip6"),
+        (lambda d: d.update(adoption={"rate": 0, "max_idle": 1}), "adoption.rate: must be more than 0"),
+        (lambda d: d.update(adoption={"rate": 1, "max_idle": -1}), "adoption.max_idle: must be more than 0"),
+        (lambda d: d["nodes"]["n1"].update(agent="fd00:1::1"), "nodes.n1.agent: expected list"),
         (lambda d: d["guard"].update(mask="bit"), "guard.mask: 'bit' is not a number"),
         (lambda d: d["guard"].update(mask="0"), "guard.mask: 0 is not a single bit"),
         (lambda d: d["guard"].update(mask="0x30000000"), "guard.mask: 0x30000000 is not a single bit"),

@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,10 +16,12 @@ from wirefleet.command import CommandError, run
 from wirefleet.httpd import Request
 from wirefleet_steer import daemon as module
 from wirefleet_steer import haproxy, kernel, probe
-from wirefleet_steer.config import Config, load
+from wirefleet_steer.adoption import Session
+from wirefleet_steer.census import census
+from wirefleet_steer.config import Adoption, Config, load
 from wirefleet_steer.daemon import GUARD_INTERVAL, STALE_AFTER, Steer, prepare
 from wirefleet_steer.decide import Standing
-from wirefleet_steer.elements import EMPTY
+from wirefleet_steer.elements import EMPTY, client_key
 from wirefleet_steer.haproxy import HAProxyError, Report
 
 from .conftest import render, steer_config, steer_variables
@@ -268,3 +272,75 @@ def test_pages(steer: Steer, says: Says) -> None:
     ):
         assert f"\n{sample}\n" in page.body
     assert steer.answer(Request("/nothing")) is None
+
+
+@pytest.fixture
+def adopting(config: Config, says: Says) -> Steer:
+    """A daemon that has heard of a client of n1 over IPv4 and of one of n2 over IPv6; a third one's node is down."""
+    prepare(config)
+    steer = Steer(replace(config, adoption=Adoption(rate=100, max_idle=3600)))
+    steer.start()
+    says(n1=UP, n2=UP, n3=DOWN)
+    for node, key, endpoint in (
+        ("n1", "a", "198.51.100.1:1001"),
+        ("n2", "b", "[2001:db8:100::2]:1002"),
+        ("n3", "c", "198.51.100.3:1003"),
+    ):
+        assert steer._adopter is not None
+        steer._adopter.roster.update(node, {key: Session(endpoint, int(time.time()))}, whole=True)
+    return steer
+
+
+def affinity() -> dict[str, dict[int, int]]:
+    return {family: dict(census(family, "wirefleet", "affinity")) for family in ("ip", "ip6")}
+
+
+@pytest.mark.parametrize("loss", ["the daemon starts with an empty table", "nft flush ruleset"])
+def test_an_empty_table_is_told_whose_clients_are_whose(adopting: Steer, loss: str) -> None:
+    if loss.startswith("nft"):
+        adopting.round()
+        run(loss.split())
+        adopting.inspect()
+        assert affinity() == {"ip": {}, "ip6": {}}
+    adopting.round()
+    assert affinity() == {"ip": {0x10000001: 1}, "ip6": {0x10000002: 1}}
+    listed = run(["nft", "list", "map", "ip", "wirefleet", "affinity"])
+    assert "198.51.100.1 . 1001" in listed
+    run(["nft", "flush map ip wirefleet affinity"])
+    adopting.round()
+    assert affinity()["ip"] == {}, "each is told once: what packets teach is newer"
+
+
+def test_a_table_that_holds_something_is_not_told_anything(config: Config, adopting: Steer) -> None:
+    run(["nft", "add element ip wirefleet affinity { 198.51.100.1 . 1001 : 0x10000002 }"])
+    again = Steer(adopting.config)
+    again.start()
+    again._adopter = adopting._adopter
+    again.round()
+    assert affinity() == {"ip": {0x10000002: 1}, "ip6": {}}
+
+
+def test_what_the_kernel_knows_better_stays(config: Config) -> None:
+    prepare(config)
+    run(["nft", "add element ip wirefleet affinity { 198.51.100.7 . 7 : 0x10000003 }"])
+    owners = [(client_key("ip", f"198.51.100.{n}:{n}"), "0x10000001") for n in range(1, 20)]
+    assert kernel.teach("ip", "wirefleet", owners) == 18
+    assert affinity()["ip"] == {0x10000001: 18, 0x10000003: 1}
+    assert kernel.teach("ip", "wirefleet", []) == 0
+
+
+def test_pages_of_adoption(adopting: Steer, steer: Steer) -> None:
+    adopting.round()
+    page = adopting.answer(Request("/metrics"))
+    assert page is not None
+    for sample in (
+        'wirefleet_steer_node_clients{cluster="default",node="n1"} 1',
+        'wirefleet_steer_node_agent_heard{cluster="default",node="n1"} 1',
+        'wirefleet_steer_adoptions_total{cluster="default",result="adopted"} 0',
+        'wirefleet_steer_adoption_runs_total{cluster="default"} 0',
+    ):
+        assert f"\n{sample}\n" in page.body
+    clients = adopting.answer(Request("/v1/clients"))
+    assert clients is not None
+    assert json.loads(clients.body) == {"version": 1, "clients": {"n1": 1, "n2": 1, "n3": 1}}
+    assert steer.answer(Request("/v1/clients")) is None, "adoption is off"

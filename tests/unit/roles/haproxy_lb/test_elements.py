@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from wirefleet_steer.config import Config, load
 from wirefleet_steer.decide import NodeState, Standing, State
-from wirefleet_steer.elements import EMPTY, script, slots, standing, wanted
+from wirefleet_steer.elements import EMPTY, client_key, script, slots, standing, wanted
 
 from .conftest import steer_config
 
@@ -96,3 +96,15 @@ def test_a_node_that_leaves_gives_only_its_own_slots_away(config: Config) -> Non
         line for line in script("ip6", "t", before, after).splitlines() if line.startswith("delete element ip6 t wheel")
     )
     assert line.count(",") + 1 == slots(before, config.nodes["n3"])
+
+
+@pytest.mark.parametrize(
+    ("family", "endpoint", "key"),
+    [
+        ("ip", "198.51.100.1:51820", "198.51.100.1 . 51820"),
+        ("ip6", "[2001:db8:100::51]:7", "0x10000000000000000000051 . 7"),
+        ("ip6", "[2001:db8::]:7", "0x0 . 7"),
+    ],
+)
+def test_a_clients_key_is_the_one_that_the_table_reads_from_its_packets(family: str, endpoint: str, key: str) -> None:
+    assert client_key(family, endpoint) == key

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from wirefleet.httpd import Response, Server
 from wirefleet.iproute import Rule
 from wirefleet_steer import __main__ as cli
 from wirefleet_steer import status
@@ -47,7 +48,7 @@ def snapshot(config: Config, report: Report | None, n1: Standing, n2: Standing =
 def test_a_row(config: Config, report: Report | None, kernel: Standing, expected: tuple[object, ...]) -> None:
     row = next(rows(config, snapshot(config, report, kernel), {0x10000001: 7}, {"n1": 5}))
     assert (row.haproxy, row.kernel, row.weight, row.since, row.reason) == expected
-    assert row.sessions == 7
+    assert (row.sessions, row.clients) == (7, 5)
 
 
 def test_families_that_disagree_are_shown_apart(config: Config) -> None:
@@ -148,6 +149,25 @@ def test_the_command_prints_a_table_and_says_whether_anybody_takes_clients(
     assert [line.split()[0] for line in lines[1:]] == ["n1", "n2", "n3"]
     assert cli.main(["--config", str(tmp_path / "steer.json"), "status", "--json"]) == code
     assert [row["kernel"] for row in json.loads(capsys.readouterr().out)] == [kernel.value, "down", "down"]
+
+
+@pytest.mark.parametrize(
+    ("status_code", "body", "expected"),
+    [
+        (200, {"version": 1, "clients": {"n1": 3}}, {"n1": 3}),
+        (404, {"error": "Not Found"}, None),  # adoption is off
+        (200, {"version": 2}, None),
+    ],
+)
+def test_the_daemon_knows_the_clients(
+    tmp_path: Path, status_code: int, body: object, expected: dict[str, int] | None
+) -> None:
+    server = Server([("127.0.0.1", 0)], lambda request: Response.from_json(status_code, body), "test/1")
+    server.start()
+    nobody_is_there = ["127.0.0.1", 1]
+    document = steer_config(tmp_path, listen=[nobody_is_there, *server.addresses])
+    (tmp_path / "steer.json").write_text(json.dumps(document))
+    assert status.count_clients(load(tmp_path / "steer.json")) == expected
 
 
 def test_an_unknown_node_is_named(config: Config, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
