@@ -85,6 +85,7 @@ class TestWhileNodesAreDrained:
         cluster.wait("n3", "up")
 
     def test_their_clients_have_moved_and_lost_nothing(self, cluster: Cluster, drain: Drain, figures: Figures) -> None:
+        time.sleep(5)  # for a thousand pings in all
         drain.watched.close()
         figures.add("nodes drained: time until their clients are elsewhere", drain.took, "s")
         assert {node: row["clients"] for node, row in cluster.states().items()} == {"n1": 0, "n2": 0, "n3": 2}
