@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -35,6 +36,15 @@ table inet bench {
 }
 """
 ROW = "{:18} {n:>3} {median_s:>9} {max_s:>9} {lost:>6} {sent:>6}"
+
+
+@dataclass(frozen=True)
+class Silence:
+    """What a client that sends nothing went through; like a Ping, which this is not."""
+
+    outage: float
+    lost: int = 0
+    sent: int = 0
 
 
 class Bench:
@@ -72,6 +82,17 @@ class Bench:
             self.lab.befall("kill", node)
         self.lab.befall("start", node)
         return ping
+
+    def idle_node_killed(self, client: Client) -> Silence:
+        """Nobody speaks: how long until a node that lives could reach the client?"""
+        node, before = self.ready(client), client.handshake
+        time.sleep(BEFORE)
+        begin = time.monotonic()
+        self.lab.befall("kill", node)
+        until(f"{client.name} has a new session", FAILOVER_SECONDS, lambda: client.handshake > before, pause=0.05)
+        took = time.monotonic() - begin
+        self.lab.befall("start", node)
+        return Silence(took)
 
     def wireguard_killed(self, client: Client) -> Ping:
         node = self.ready(client)
@@ -167,6 +188,7 @@ class Bench:
 
 EVENTS = (
     "node_killed",
+    "idle_node_killed",
     "wireguard_killed",
     "udp_filtered",
     "agent_killed",
@@ -201,7 +223,7 @@ def main() -> int:
     return 0
 
 
-def measure(bench: Bench, happen: Callable[[Client], Ping], repetitions: int) -> dict[str, float]:
+def measure(bench: Bench, happen: Callable[[Client], Ping | Silence], repetitions: int) -> dict[str, float]:
     clients = list(bench.cluster.clients.values())
     pings = [happen(clients[number % len(clients)]) for number in range(repetitions)]
     return {

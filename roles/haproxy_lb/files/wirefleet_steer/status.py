@@ -21,6 +21,7 @@ from .elements import Elements, slots, standing
 from .haproxy import HAProxyError, Report
 
 DAEMON_TIMEOUT = 2.0  # seconds
+WAIT_INTERVAL = 0.25  # seconds between two looks, each of which takes a dozen runs of nft
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,7 @@ def wait(config: Config, node: Node, goal: str, timeout: float) -> bool:
     while not reached(config, take(config), node, goal):
         if time.monotonic() >= deadline:
             return False
-        time.sleep(config.poll_interval)
+        time.sleep(WAIT_INTERVAL)
     return True
 
 
