@@ -19,6 +19,8 @@ from ansible_collections.wirefleet.vpn.plugins.module_utils._keys import validat
 
 Peer = dict[str, Any]
 
+MESH_KEEPALIVE = 25  # seconds, WireGuard's own advice
+
 
 def derive_preshared_key(seed: str, cluster: str, name: str, public_key: str) -> str:
     """The pre-shared key of one client, from the cluster's seed (32 random bytes in base64).
@@ -71,7 +73,11 @@ def service_peers(plan: Mapping[str, Any], seed: str, cluster: str) -> list[Peer
 
 
 def mesh_peers(plan: Mapping[str, Any], host: str, port: int) -> list[Peer]:
-    """The other hosts of the management mesh, reached at their backend addresses."""
+    """The other hosts of the management mesh, reached at their backend addresses.
+
+    A node speaks to balancers first, by a keepalive: one that comes back from the dead would otherwise be sent packets
+    of its old session, and the balancer would need WireGuard's 15 s to find out.
+    """
     family = plan["families"][0]
     members = {**plan["nodes"], **plan["balancers"]}
     return [
@@ -80,6 +86,7 @@ def mesh_peers(plan: Mapping[str, Any], host: str, port: int) -> list[Peer]:
             "public_key": member["mesh_public_key"],
             "allowed_ips": [host_prefix(a) for a in member["mesh_addresses"]],
             "endpoint": endpoint(member["backend"][family]["address"], port),
+            "keepalive": MESH_KEEPALIVE if host in plan["nodes"] and name in plan["balancers"] else None,
         }
         for name, member in sorted(members.items())
         if name != host and member["mesh_public_key"]

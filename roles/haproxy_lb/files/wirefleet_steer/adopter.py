@@ -132,6 +132,7 @@ class Adopter:
         self._offsets[message.node] = message.offset
         if self.silent.pop(message.node, None) is not None:
             event("agent_heard", node=message.node)
+            self._review_due = now  # it may be the one that was missing
         wrong = frozenset(wrong_clocks(self._offsets))
         for name in sorted(wrong - self._wrong):
             event("clock_wrong", node=name, seconds=f"{self._offsets[name]:+.1f}", result="it adopts nobody")

@@ -149,10 +149,16 @@ def test_a_balancer_without_a_probe_key_is_no_peer_yet() -> None:
 def test_the_mesh_joins_all_other_hosts_at_their_backend_addresses(
     families: list[str], endpoints: dict[str, str]
 ) -> None:
-    assert mesh_peers({**PLAN, "families": families}, "n1", 51821) == [
-        {"name": "lb1", "public_key": key(3), "allowed_ips": ["fd77::3/128"], "endpoint": endpoints["lb1"]},
-        {"name": "n2", "public_key": key(2), "allowed_ips": ["fd77::2/128"], "endpoint": endpoints["n2"]},
+    peers = mesh_peers({**PLAN, "families": families}, "n1", 51821)
+    assert [(peer["name"], peer["public_key"], peer["allowed_ips"], peer["endpoint"]) for peer in peers] == [
+        ("lb1", key(3), ["fd77::3/128"], endpoints["lb1"]),
+        ("n2", key(2), ["fd77::2/128"], endpoints["n2"]),
     ]
+
+
+@pytest.mark.parametrize(("host", "keepalives"), [("n1", {"lb1": 25, "n2": None}), ("lb1", {"n1": None, "n2": None})])
+def test_nodes_speak_to_balancers_first(host: str, keepalives: dict[str, int | None]) -> None:
+    assert {peer["name"]: peer["keepalive"] for peer in mesh_peers(PLAN, host, 51821)} == keepalives
 
 
 def test_a_host_without_a_mesh_key_is_no_peer_yet() -> None:
