@@ -44,6 +44,7 @@ lint: $(VENV) ## Check style, types, roles, changelog and argument specification
 	MYPYPATH=.collections mypy --package ansible_collections.wirefleet.vpn.plugins
 	MYPYPATH=$(subst $(space),:,$(sort $(dir $(DAEMONS)))) mypy $(DAEMONS)
 	mypy lab bench tests/lint
+	MYPYPATH=tests:lab mypy tests/traffic molecule/conftest.py
 	ansible-lint
 	ansible-doc --type filter $(patsubst plugins/filter/%.py,wirefleet.vpn.%,$(wildcard plugins/filter/*.py)) > /dev/null
 	ansible-doc $(patsubst plugins/modules/%.py,wirefleet.vpn.%,$(wildcard plugins/modules/*.py)) > /dev/null

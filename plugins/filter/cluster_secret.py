@@ -18,7 +18,7 @@ options:
   _input:
     description:
       - Results of M(ansible.builtin.slurp) in a loop over pairs of a node's name and a secret's name.
-      - Nodes that have none or could not be reached are passed over.
+      - Nodes that have none (which is no failure) or could not be reached are passed over.
     type: list
     elements: dict
     required: true
@@ -61,6 +61,8 @@ def choose(reads: Iterable[Mapping[str, Any]], name: str, given: str = "", store
     on_nodes = {}
     for read in reads:
         node, secret = read[read["ansible_loop_var"]]
+        if read.get("failed") and not read.get("unreachable"):
+            raise AnsibleFilterError(f"cluster_secret: node {node}: {read.get('msg', 'its secrets were not read')}")
         if secret == name and "content" in read:
             on_nodes[node] = base64.b64decode(read["content"]).decode("ascii", "replace")
     try:

@@ -17,7 +17,7 @@ options:
   _input:
     description:
       - Results of M(wirefleet.vpn.vpn_ledger) in a loop over the names of the nodes.
-      - Nodes that could not be reached are passed over.
+      - Nodes that could not be reached are passed over. Any other failure is an error that names the node.
     type: list
     elements: dict
     required: true
@@ -48,8 +48,15 @@ from ansible_collections.wirefleet.vpn.plugins.module_utils._state import StateE
 
 def newest(reads: Iterable[Mapping[str, Any]], stored: Mapping[str, Any]) -> dict[str, Any]:
     """See DOCUMENTATION."""
+    on_nodes = {}
+    for read in reads:
+        node = read[read["ansible_loop_var"]]
+        if "present" in read:
+            on_nodes[node] = read
+        elif not read.get("unreachable"):
+            raise AnsibleFilterError(f"newest_ledger: node {node}: {read.get('msg', 'its ledger was not read')}")
     try:
-        return newest_ledger({read[read["ansible_loop_var"]]: read for read in reads if "present" in read}, stored)
+        return newest_ledger(on_nodes, stored)
     except StateError as error:
         raise AnsibleFilterError(f"newest_ledger: {error}") from None
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Somebody else's repository, with nothing of ours in it but the collection as it is shipped."""
+"""Runs of the site playbook: from a clone, and from somebody else's repository with the collection as it is shipped."""
 
 from __future__ import annotations
 
@@ -40,6 +40,12 @@ class Run:
         assert self.total("ok") > 0, self.output
         assert self.total("changed") == 0, self.output
 
+    def assert_refused(self, because: str) -> None:
+        """It failed for this reason, before it changed anything on any host."""
+        assert self.code != 0, self.output
+        assert because in self.output, self.output
+        assert self.total("changed") == 0, self.output
+
 
 class InfraRepository:
     """A directory with an ansible.cfg and the installed collection, and inventories from elsewhere."""
@@ -48,28 +54,38 @@ class InfraRepository:
         self.directory = directory
         collections = directory / "collections"
         (directory / "ansible.cfg").write_text(CONFIGURATION.format(collections=collections))
-        self._run("ansible-galaxy", "collection", "build", REPOSITORY, "--output-path", directory)
+        _run(directory, "ansible-galaxy", "collection", "build", REPOSITORY, "--output-path", directory)
         (archive,) = directory.glob("wirefleet-vpn-*.tar.gz")
-        self._run("ansible-galaxy", "collection", "install", "--offline", "--collections-path", collections, archive)
+        install = ("ansible-galaxy", "collection", "install", "--offline", "--collections-path", collections, archive)
+        _run(directory, *install)
 
     def site(self, *inventories: Path, options: tuple[str, ...] = ()) -> Run:
-        """Run the site playbook."""
-        inventory = [f"--inventory={path}" for path in inventories]
-        return self._run("ansible-playbook", *inventory, *options, "wirefleet.vpn.site", check=False)
+        """Run the site playbook as it is installed here."""
+        return _site(self.directory, "wirefleet.vpn.site", inventories, options)
 
-    def _run(self, program: str, *arguments: str | Path, check: bool = True) -> Run:
-        # Nothing that Molecule or make told Ansible for the checkout applies here.
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
-        environment["ANSIBLE_CONFIG"] = str(self.directory / "ansible.cfg")
-        result = subprocess.run(
-            [Path(sys.executable).parent / program, *arguments],
-            cwd=self.directory,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=RUN_SECONDS,
-            check=False,
-        )
-        assert result.returncode == 0 or not check, result.stdout
-        return Run(result.returncode, result.stdout)
+
+def site_of_checkout(*inventories: Path, options: tuple[str, ...] = ()) -> Run:
+    """Run the site playbook as in a clone of the repository."""
+    return _site(REPOSITORY, "playbooks/site.yml", inventories, options)
+
+
+def _site(directory: Path, playbook: str, inventories: tuple[Path, ...], options: tuple[str, ...]) -> Run:
+    inventory = [f"--inventory={path}" for path in inventories]
+    return _run(directory, "ansible-playbook", *inventory, *options, playbook, check=False)
+
+
+def _run(directory: Path, program: str, *arguments: str | Path, check: bool = True) -> Run:
+    # Nothing that Molecule or make told Ansible applies here.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
+    result = subprocess.run(
+        [Path(sys.executable).parent / program, *arguments],
+        cwd=directory,
+        env={**environment, "ANSIBLE_CONFIG": str(directory / "ansible.cfg")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=RUN_SECONDS,
+        check=False,
+    )
+    assert result.returncode == 0 or not check, result.stdout
+    return Run(result.returncode, result.stdout)

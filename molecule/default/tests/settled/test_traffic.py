@@ -73,7 +73,7 @@ def test_weights_set_in_haproxy_turn_the_wheel(cluster: Cluster, figures: Figure
     cluster.admin("set weight vpn_back/n3 50%")
     try:
         figures.add(
-            "weight halved in HAProxy: time until the kernel follows",
+            "weight set in HAProxy: time until the kernel follows",
             until(
                 f"n3 has about {share} slots",
                 5,

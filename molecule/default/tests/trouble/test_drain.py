@@ -89,7 +89,7 @@ class TestWhileNodesAreDrained:
         figures.add("nodes drained: time until their clients are elsewhere", drain.took, "s")
         assert {node: row["clients"] for node, row in cluster.states().items()} == {"n1": 0, "n2": 0, "n3": 2}
         for name, ping in drain.pings.items():
-            how = {"c1": "by HAProxy's socket", "c2": "by wirefleet-node drain"}[name]
-            figures.add(f"node drained {how}: pings lost by {name}, which moved", f"{ping.lost} of {ping.sent}")
+            where = {"c1": "in HAProxy", "c2": "by wirefleet-node"}[name]
+            figures.add(f"drained {where}: pings lost by {name}, which moved", f"{ping.lost} of {ping.sent}")
             assert ping.sent >= 1000
             assert ping.lost == 0, str(ping)

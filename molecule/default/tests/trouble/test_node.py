@@ -26,7 +26,7 @@ def test_a_node_dies_and_its_clients_go_elsewhere(
             lambda: c1.answered(web[4]),
         )
     figures.add("node killed: outage of its stock client", victim.outage, "s")
-    figures.add("node killed: pings lost by the client of another node", f"{bystander.lost} of {bystander.sent}")
+    figures.add("node killed: pings lost by another node's client", f"{bystander.lost} of {bystander.sent}")
     assert victim.outage < FAILOVER_SECONDS, str(victim)
     assert bystander.lost == 0, str(bystander)
 

@@ -17,6 +17,7 @@ from typing import Any
 from .command import CommandError, run
 
 BLACKHOLE = "6"  # RTN_BLACKHOLE, linux/rtnetlink.h
+WHOLE_PORT = "0xffff"
 UDP = ("udp", "ipproto-17")  # with and without /etc/protocols, which minimal hosts lack
 ALL_BITS = 0xFFFFFFFF
 
@@ -106,9 +107,12 @@ def _rules(family: int) -> Iterable[Rule]:
 def _rule(family: int, row: dict[str, Any]) -> Rule | None:
     """Parse one rule of ``ip -j -N rule``, or None for a rule that is not of the kind which Rule can say."""
     selectors = {"src", "fwmark", "fwmask", "iif", "ipproto", "sport"}
-    known = selectors | {"priority", "iif_detached", "protocol", "table", "action"}
+    # sport_mask: from iproute2 6.15 on; "the whole port" is what a rule without a mask means.
+    known = selectors | {"priority", "iif_detached", "protocol", "table", "action", "sport_mask"}
     blackhole = row.get("action") in ("blackhole", BLACKHOLE)
     if row.keys() - known or "fwmark" not in row or row.get("src") != "all" or blackhole == ("table" in row):
+        return None
+    if row.get("sport_mask", WHOLE_PORT) != WHOLE_PORT:
         return None
     if ("sport" in row) != ("ipproto" in row) or row.get("ipproto", "udp") not in UDP:
         return None

@@ -21,7 +21,7 @@ def read(node: str, name: str, value: str | None) -> dict[str, Any]:
     """A result of slurp in a loop over pairs; the file may be missing."""
     result: dict[str, Any] = {"ansible_loop_var": "pair", "pair": [node, name]}
     if value is None:
-        return {**result, "failed": True, "msg": "file not found"}
+        return {**result, "failed": False, "msg": "file not found"}
     return {**result, "content": base64.b64encode(f"{value}\n".encode()).decode()}
 
 
@@ -29,7 +29,7 @@ READS = [
     read("n1", "service", key(1)),
     read("n1", "psk", key(2)),
     read("n2", "service", None),
-    {"ansible_loop_var": "pair", "pair": ["n3", "service"], "unreachable": True},
+    {"ansible_loop_var": "pair", "pair": ["n3", "service"], "unreachable": True, "failed": True},
 ]
 
 
@@ -62,3 +62,9 @@ def test_errors_name_the_filter_and_the_nodes_but_no_secret(second: str, message
     assert str(caught.value).startswith(message)
     assert key(2) not in str(caught.value)
     assert key(5) not in str(caught.value)
+
+
+def test_a_file_that_can_not_be_read_is_not_taken_for_none() -> None:
+    unreadable = {"ansible_loop_var": "pair", "pair": ["n2", "psk"], "failed": True, "msg": "file is not readable"}
+    with pytest.raises(AnsibleFilterError, match=r"^cluster_secret: node n2: file is not readable$"):
+        cluster_secret([*READS, unreadable], "service")

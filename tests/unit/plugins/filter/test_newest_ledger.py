@@ -26,7 +26,7 @@ def read(node: str, generation: int, name: str) -> dict[str, Any]:
 
 
 def test_nodes_that_were_not_reached_are_passed_over() -> None:
-    away = {"ansible_loop_var": "__node", "__node": "n3", "unreachable": True}
+    away = {"ansible_loop_var": "__node", "__node": "n3", "unreachable": True, "failed": True}
     assert newest_ledger([read("n1", 2, "old"), read("n2", 3, "new"), away], NOTHING) == {
         "generation": 3,
         "entries": [{"kind": "client", "name": "new"}],
@@ -38,3 +38,9 @@ def test_nodes_that_were_not_reached_are_passed_over() -> None:
 def test_a_conflict_names_the_filter_and_the_nodes() -> None:
     with pytest.raises(AnsibleFilterError, match=r"^newest_ledger: node n1 and node n2 both have generation 3 "):
         newest_ledger([read("n1", 3, "a"), read("n2", 3, "b")], NOTHING)
+
+
+def test_a_ledger_that_can_not_be_read_is_not_taken_for_none() -> None:
+    garbage = {"ansible_loop_var": "__node", "__node": "n2", "failed": True, "msg": "line 1: no JSON"}
+    with pytest.raises(AnsibleFilterError, match=r"^newest_ledger: node n2: line 1: no JSON$"):
+        newest_ledger([read("n1", 2, "old"), garbage], NOTHING)

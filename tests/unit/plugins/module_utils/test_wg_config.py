@@ -303,4 +303,4 @@ def test_ten_thousand_peers_are_read_in_linear_time() -> None:
     assert len(config.routes) == 20_000
     assert redact(large, large).count("(hidden)") == 1
     # A tenth of this is usual; anything quadratic takes minutes.
-    assert time.process_time() - started < 5
+    assert time.process_time() - started < 20

@@ -141,8 +141,11 @@ class Network:
 
     def wireguard(self, name: str, config: str, *addresses: str) -> None:
         device = self.device(name)
-        self.start(name, "wireguard-go", "-f", device, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        eventually(lambda: device in self.run(name, "wg", "show", "interfaces"))
+        log = self.directory / f"{device}.log"
+        with log.open("wb") as output:
+            process = self.start(name, "wireguard-go", "-f", device, stdout=output, stderr=output)
+        eventually(lambda: process.poll() is not None or device in self.run(name, "wg", "show", "interfaces"), 30)
+        assert process.poll() is None, log.read_text()
         self.run(name, "wg", "setconf", device, "/dev/stdin", stdin=config)
         for address in addresses:
             self.run(name, "ip", "address", "add", address, "dev", device)

@@ -245,7 +245,7 @@ def test_a_busy_ruleset_does_not_keep_the_agent_busy(running: Node) -> None:
         running.run("nft", "delete", "table", "inet", "noise")
     after = ticks.read_text().split()
     own_and_children = sum(int(b) - int(a) for a, b in zip(before[13:17], after[13:17]))
-    assert own_and_children / os.sysconf("SC_CLK_TCK") < 0.4
+    assert own_and_children / os.sysconf("SC_CLK_TCK") < 1
 
 
 @pytest.mark.root

@@ -50,13 +50,11 @@ def test_repeats_in_its_interval_and_reports_changes_only(tmp_path: Path, capfd:
 
 
 def test_a_slow_check_delays_nobody() -> None:
-    checks = Checks([shell("sleep 2"), Check("quick", ("true",), 1, 1)])
-    started = time.monotonic()
+    checks = Checks([shell("sleep 5", timeout=9), Check("quick", ("true",), 1, 1)])
     checks.start()
     while "quick" not in checks.results:
         time.sleep(0.01)
     checks.wait_for_first(0.1)
-    assert time.monotonic() - started < 1.5
     assert "dns" not in checks.results
 
 

@@ -88,7 +88,7 @@ def test_ten_thousand_peers_are_cheap(configure: Configure) -> None:
     transfers = "".join(f"{i:043}=\t{i}\t{i}\n" for i in range(10_000))
     started = time.process_time()
     lines(configure(), peers=parse_peers(handshakes, transfers))
-    assert time.process_time() - started < 0.5
+    assert time.process_time() - started < 5
 
 
 def test_wireguard_is_asked_once_however_many_scrape(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from traffic.cluster import Cluster, fetch, peers
 from traffic.figures import Figures
 from traffic.hosts import Lab
 
-FOREIGN = Path(__file__).resolve().parents[1] / "files" / "foreign.cfg"
+FOREIGN = Path(__file__).resolve().parents[2] / "files" / "foreign.cfg"
 
 
 @pytest.fixture(scope="session")
