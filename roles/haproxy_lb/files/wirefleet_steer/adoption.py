@@ -66,6 +66,15 @@ class Roster:
         found = ((node, sessions[key]) for node, sessions in self._nodes.items() if key in sessions)
         return max((each for each in found if each[1].handshake), key=lambda each: each[1].handshake, default=None)
 
+    def at(self, node: str) -> dict[str, Session]:
+        """Return the clients that the node has, or may have: WireGuard tells handshakes by the second."""
+        return {
+            key: session
+            for key, session in self._nodes.get(node, {}).items()
+            if session.handshake
+            and all(session.handshake >= other[key].handshake for other in self._nodes.values() if key in other)
+        }
+
     def clients(self) -> Iterator[tuple[str, str, Session]]:
         """Yield public key, node and session of everybody who ever had a handshake."""
         for key in {key for sessions in self._nodes.values() for key in sessions}:
@@ -128,7 +137,7 @@ class Adoptions:
         Those that were only on their way to it are included; clients without a handshake ``since`` then (Unix time) are
         not. The busy ones come first.
         """
-        leaving = {key: session for key, owner, session in roster.clients() if owner == node}
+        leaving = roster.at(node)
         leaving.update((key, move.session) for key, move in self._moves.items() if move.target == node)
         planned = 0
         for key, session in sorted(leaving.items(), key=lambda item: item[1].handshake, reverse=True):

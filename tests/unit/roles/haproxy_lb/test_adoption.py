@@ -74,6 +74,12 @@ class TestRoster:
         assert known.owner("c") == owner
         assert [client for client in known.clients() if client[0] == "c"] == ([("c", *owner)] if owner else [])
 
+    def test_of_two_handshakes_in_one_second_either_may_be_the_later(self) -> None:
+        known = roster(n1={"a": at(10), "b": at(9), "c": at(0)}, n2={"a": at(10), "b": at(10)})
+        assert known.at("n1") == {"a": at(10)}
+        assert known.at("n2") == {"a": at(10), "b": at(10)}
+        assert known.at("n3") == {}
+
     def test_changes_add_to_what_is_known_and_a_whole_list_replaces_it(self) -> None:
         known = roster(n1={"a": at(1), "b": at(1)})
         known.update("n1", {"b": at(2)}, whole=False)
