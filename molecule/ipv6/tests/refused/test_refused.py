@@ -16,6 +16,12 @@ BALANCER = Path(__file__).resolve().parents[2] / "balancer"
 BOOTSTRAP = ("--extra-vars", "vpn_bootstrap=true")
 
 
+@pytest.fixture(autouse=True)
+def _far_west(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The controller's time zone says nothing about its clock."""
+    monkeypatch.setenv("TZ", "America/New_York")
+
+
 def site(lab: Lab, *variables: str) -> Run:
     more = [option for variable in variables for option in ("--extra-vars", variable)]
     return site_of_checkout(lab.inventory, BALANCER, options=(*BOOTSTRAP, *more))
