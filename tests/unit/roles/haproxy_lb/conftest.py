@@ -4,7 +4,7 @@
 
 ::
 
-    c1 c2 --- public (198.51.100.0/24, 2001:db8:100::/64) --- lb --- backend (10.9.0.0/24, fd00:9::/64) --- n1 n2 n3
+    c1 c2 --- public (198.51.100.0/24, 2001:db8:100::/56) --- lb --- backend (10.9.0.0/24, fd00:9::/64) --- n1 n2 n3
 """
 
 from __future__ import annotations
@@ -36,6 +36,10 @@ BACKEND = {"ip": "10.9.0.10", "ip6": "fd00:9::10"}
 INSIDE = {"ip": "10.80.0.1", "ip6": "fd00:80::1"}  # every node's address inside the tunnel
 NODES = {"n1": 11, "n2": 12, "n3": 13}  # name -> host part of its addresses
 CLIENTS = {"c1": 51, "c2": 52}
+# Each in a /64 of its own, as at home: what one of them spends of a source's limit is not the other's.
+CLIENT_ADDRESSES = {
+    name: {"ip": f"198.51.100.{part}", "ip6": f"2001:db8:100:{part}::{part}"} for name, part in CLIENTS.items()
+}
 
 
 def steer_variables(backend: str = "backend", **changes: Any) -> dict[str, Any]:
@@ -184,13 +188,12 @@ class Cluster(Network):
             self.run("fabric", "ip", "link", "set", bridge, "up")
             self.connect("lb", bridge)
         for bridge, addresses in (("public", PUBLIC), (self.backend, BACKEND)):
-            for address in (f"{addresses['ip']}/24", f"{addresses['ip6']}/64"):
+            for address in (f"{addresses['ip']}/24", f"{addresses['ip6']}/56"):
                 self.run("lb", "ip", "address", "add", address, "dev", bridge)
         for name in NODES:
             self._build_node(name)
-        for name in CLIENTS:
-            part = CLIENTS[name]
-            self.connect(name, "public", f"198.51.100.{part}/24", f"2001:db8:100::{part}/64")
+        for name, address in CLIENT_ADDRESSES.items():
+            self.connect(name, "public", f"{address['ip']}/24", f"{address['ip6']}/56")
         self._start_balancer()
 
     def _build_node(self, name: str) -> None:
@@ -265,8 +268,7 @@ class Cluster(Network):
     def send_as_node(self, node: str, family: str, payload: str) -> None:
         """Send one datagram to c1 from the node's WireGuard port and by its way, beside its WireGuard."""
         script = SEND_AS_NODE.format(port=PORT, mark=FWMARK)
-        targets = {"ip": f"198.51.100.{CLIENTS['c1']}", "ip6": f"2001:db8:100::{CLIENTS['c1']}"}
-        self.run(node, sys.executable, "-c", script, targets[family], payload)
+        self.run(node, sys.executable, "-c", script, CLIENT_ADDRESSES["c1"][family], payload)
 
     def watch_leaks(self, client: str) -> None:
         """Count, from 0, what reaches a client with a node's own address."""
@@ -307,6 +309,10 @@ class Cluster(Network):
     def steerctl(self, *argv: str, check: bool = True) -> str:
         command = ["env", f"PYTHONPATH={PYTHONPATH}", sys.executable, "-m", "wirefleet_steer"]
         return self.run("lb", *command, "--config", str(self.directory / "steer.json"), *argv, check=check)
+
+    def state(self, node: str) -> list[str]:
+        """The node's line of "status" from its second column on; "status" fails while no node takes clients."""
+        return self.steerctl("status", check=False).partition(node)[2].split()
 
     def start_steer(self) -> None:
         log = (self.directory / "steer.log").open("ab")
