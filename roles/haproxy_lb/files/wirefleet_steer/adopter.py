@@ -46,15 +46,20 @@ class Adopter:
         self._offsets: dict[str, float] = {}
         self._wrong: frozenset[str] = frozenset()
         self._previous: State | None = None
+        self._active = False
         self._review_due = float("-inf")
 
     def start(self) -> None:
         for agent in self._agents.values():
             agent.start()
 
-    def round(self, state: State) -> None:
-        """One turn of the daemon's loop; ``state`` is what the kernel was just made to follow."""
+    def round(self, state: State, active: bool = True) -> None:
+        """One turn of the daemon's loop; ``state`` is what the kernel was just made to follow.
+
+        Only an ``active`` balancer asks anybody: handshakes go through its table, which lets pass what it agrees with.
+        """
         now = time.monotonic()
+        self._follow_addresses(active, now)
         failures = self._listen(now)
         shares = self._shares(state, now)
         for failure in failures:
@@ -72,7 +77,7 @@ class Adopter:
             self.counts = Counter(node for _, node, _ in self.clients())
             gone = {name for name in self._config.nodes if state.standing(name) is not Standing.UP}
         # Fail static: what looks like the death of all nodes is hardly one, and nobody is moved.
-        if not state.held:
+        if active and not state.held:
             for name in gone:
                 if not _may_recover(state, name, now):
                     self._leave(name, shares, now)
@@ -85,6 +90,15 @@ class Adopter:
             event("adopted", node=ended.origin, seconds=f"{ended.seconds:.2f}", **ended.results)
         for name, agent in self._agents.items():
             agent.hurry = name in self.adoptions.targets
+
+    def _follow_addresses(self, active: bool, now: float) -> None:
+        """Begin with those that were left behind, or leave to the other balancer what nobody was asked for yet."""
+        if active and not self._active:
+            self._review_due = now
+        elif self._active and not active:
+            for name in self._config.nodes:
+                self.adoptions.cancel(name)
+        self._active = active
 
     def clients(self) -> Iterable[tuple[str, str, Session]]:
         """Yield public key, node and session of the clients that are worth remembering."""

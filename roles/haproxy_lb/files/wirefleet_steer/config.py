@@ -38,6 +38,8 @@ SHAPE: dict[str, Shape] = {
     ),
     "adoption": Optional({"rate": float, "max_idle": float}),
     "collapse_window": float,
+    "vips": Optional([str]),
+    "in_order": Optional(str),
     "listen": [(str, int)],
 }
 
@@ -77,6 +79,8 @@ class Config:
     nodes: Mapping[str, Node]
     adoption: Adoption | None
     collapse_window: float
+    vips: tuple[str, ...]  # addresses that only the active balancer has; none: every balancer is
+    in_order: str | None  # the file to touch while all is in order
     listen: tuple[tuple[str, int], ...]
 
 
@@ -115,6 +119,8 @@ def _config(read: dict) -> Config:
         nodes=_nodes(read["nodes"], mask),
         adoption=_adoption(read["adoption"]),
         collapse_window=read["collapse_window"],
+        vips=_vips(read["vips"] or []),
+        in_order=read["in_order"],
         listen=tuple(read["listen"]),
     )
 
@@ -153,6 +159,14 @@ def _nodes(read: dict, mask: int) -> dict[str, Node]:
             node["agent"],
         )
     return nodes
+
+
+def _vips(read: list[str]) -> tuple[str, ...]:
+    """Spelled as the kernel does."""
+    try:
+        return tuple(str(ip_address(text)) for text in read)
+    except ValueError as error:
+        raise ConfigError(f"vips: {error}") from None
 
 
 def _adoption(read: dict | None) -> Adoption | None:

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import NoReturn
 
 from wirefleet import __version__, prometheus
@@ -26,6 +27,7 @@ from .config import Config
 from .decide import NodeState, Standing, State, changes, decide
 from .elements import EMPTY, Elements, client_key, mark, script, standing, wanted
 from .haproxy import HAProxyError, Report
+from .vip import is_active
 
 INSPECTION = 0.2  # seconds between two looks at the ruleset, however often it changes
 GUARD_INTERVAL = 5.0  # seconds; routing rules give no notice
@@ -61,6 +63,7 @@ class Steer:
         self.transitions: Counter[str] = Counter()
         self.troubles: dict[str, str] = {}  # what failed in the last attempt -> how
         self.round_at = float("-inf")
+        self.active = is_active(config.vips)
         self._stale = True  # the table may hold something else than self.elements
         self._written: State | None = None  # the state that self.elements were made for
         self._guard_due = self._probes_due = float("-inf")
@@ -79,13 +82,15 @@ class Steer:
     def round(self) -> None:
         """One turn of the loop."""
         now = time.monotonic()
+        if self.config.vips:
+            self._look_for_vips(now)
         self._attempt(HAPROXY, self._follow_haproxy)
         self._attempt(TABLE, self._keep_table)
         if now >= self._guard_due:
             self._guard_due = now + GUARD_INTERVAL
             self._attempt(GUARD, self._keep_guard)
         if self._adopter and self.reports:
-            self._adopter.round(self.state)
+            self._adopter.round(self.state, self.active)
             if now < self._teach_until:
                 self._attempt(ADOPTION, partial(self._teach, self._adopter))
         if now >= self._probes_due:
@@ -93,6 +98,8 @@ class Steer:
             for name in self.config.nodes:
                 self._attempt(f"probe {name}", partial(self._renew_probe, name))
         self.round_at = now
+        if self.config.in_order and self.problem() is None:
+            Path(self.config.in_order).touch()
 
     def inspect(self) -> None:
         """Somebody (we, perhaps) has changed the ruleset: see whether our table is still what we made it."""
@@ -139,7 +146,8 @@ class Steer:
             problem = self.problem()
             held = sorted(self.state.held)
             return Response.from_json(
-                503 if problem else 200, {"version": __version__, "problem": problem, "held": held}
+                503 if problem else 200,
+                {"version": __version__, "problem": problem, "held": held, "active": self.active},
             )
         if request.path == "/v1/clients" and self._adopter:
             return Response.from_json(200, {"version": 1, "clients": dict(self._adopter.counts)})
@@ -154,6 +162,7 @@ class Steer:
             self.state,
             self.elements,
             haproxy_up=HAPROXY not in self.troubles,
+            active=self.active,
             totals=self.totals,
             transitions=self.transitions,
             dropped={family: kernel.counters(family, self.config.table) for family in families},
@@ -172,6 +181,18 @@ class Steer:
         else:
             if self.troubles.pop(what, None) is not None:
                 event("recovered", what=what)
+
+    def _look_for_vips(self, now: float) -> None:
+        """Where balancers share addresses, notice when they come and go.
+
+        What this one has not learned from the others' copies, if anything, the agents know. The same holds for one that
+        was frozen and may be active still.
+        """
+        was, self.active = self.active, is_active(self.config.vips)
+        if self.active is not was:
+            event("active" if self.active else "standby")
+        if (self.active and not was) or STALE_AFTER < now - self.round_at < float("inf"):
+            self._begin_teaching()
 
     def _follow_haproxy(self) -> None:
         self.reports = haproxy.servers(self.config.haproxy_socket, self.config.backend)
