@@ -99,7 +99,7 @@ class Steer:
                 self._attempt(f"probe {name}", partial(self._renew_probe, name))
         self.round_at = now
         if self.config.in_order and self.problem() is None:
-            Path(self.config.in_order).touch()
+            self._attempt("sign", Path(self.config.in_order).touch)
 
     def inspect(self) -> None:
         """Somebody (we, perhaps) has changed the ruleset: see whether our table is still what we made it."""
