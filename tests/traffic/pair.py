@@ -91,13 +91,16 @@ class Pair:
         """Until it has all addresses; return how many seconds that took."""
         return until(f"{name} is active", TAKEOVER_SECONDS, lambda: self.held(name) == self.vips, pause=0.05)
 
+    def ping(self, client: Client) -> Ping:
+        return Ping(client.host, self.targets[client.name], 0.02)
+
     def served(self, client: Client) -> bool:
         return client.answered(self.targets[client.name])
 
     @contextmanager
     def watched(self) -> Iterator[Watched]:
         """Ping through sessions that are so young that no client is due for a new handshake."""
-        seen = Watched({client.name: Ping(client.host, self.targets[client.name], 0.02) for client in self.clients.values()})
+        seen = Watched({client.name: self.ping(client) for client in self.clients.values()})
         for client in self.clients.values():
             client.reconnect(new_port())
             seen.handshakes[client.name] = [client.handshake]
