@@ -18,7 +18,7 @@ SIDES = {"public": "vpn_vip", "backend": "vpn_backend_vip"}
 
 
 class Vips:
-    """`mode`: who moves them, "vrrp" (keepalived), "external" (the operator's own means), or "none" (there are none)."""
+    """`mode`: who moves them, "vrrp" (keepalived), "external" (the operator's own means), or "none"."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self.mode: str = settings["vip_mode"]
@@ -85,7 +85,7 @@ class Vips:
         if self.mode == "none":
             if public or backend:
                 listed = ", ".join(str(vip) for vips in (public, backend) for vip in vips.values())
-                yield f"vpn_vip_mode is none, but there are vpn_vip or vpn_backend_vip ({listed}): leave one of both out"
+                yield f"vpn_vip_mode is none, but vpn_vip or vpn_backend_vip have addresses ({listed})"
             elif len(balancers) > 1:
                 yield f"{several}: they need addresses that one of them has at a time: set vpn_vip and vpn_backend_vip"
             return
@@ -97,24 +97,20 @@ class Vips:
                 " nodes could not answer"
             )
         if self.mode == "external" and len(balancers) > 1 and not backend:
-            yield f"{several}, and vpn_vip_mode is external: set vpn_backend_vip, the one address that nodes answer through"
+            yield f"{several}, and vpn_vip_mode is external: set vpn_backend_vip, through which nodes answer"
 
     def claimed(self, report: Mapping[str, Any], balancer: bool) -> Iterator[str]:
         """What a host has for itself. A balancer may hold such an address, beside one of its own."""
         for interface, families in report["interfaces"].items():
             for texts in families.values():
-                for address in (text.split("/")[0] for text in texts):
-                    if address in self.addresses and not balancer:
-                        yield f"{report['name']}: {address} on {interface} is {self._variable(address)}: take another one"
-                    elif address in self.addresses and len(texts) == 1 and self.mode == "vrrp":
-                        yield (
-                            f"{report['name']}: {address}, its only address on {interface}, is {self._variable(address)}:"
-                            " a balancer needs one of its own beside it"
-                        )
+                for address in sorted(self.addresses.intersection(text.split("/")[0] for text in texts)):
+                    what = f"{report['name']}: {address} on {interface} is {self._variable(address)}"
+                    if not balancer:
+                        yield f"{what}: take another one"
+                    elif len(texts) == 1 and self.mode == "vrrp":
+                        yield f"{what}, and the only address there: a balancer needs one of its own beside it"
 
-    def misplaced(
-        self, nodes: Mapping[str, Sides | None], balancers: Mapping[str, Sides | None]
-    ) -> Iterator[str]:
+    def misplaced(self, nodes: Mapping[str, Sides | None], balancers: Mapping[str, Sides | None]) -> Iterator[str]:
         """Of the variables and the hosts' own networks."""
         if self.mode == "vrrp":
             for name, sides in balancers.items():

@@ -70,7 +70,7 @@ class Steer:
         self._census = metrics.CensusCache()
         self._adopter = Adopter(config, config.adoption) if config.adoption else None
         self._teach_until = float("-inf")
-        self._taught: set[str] = set()  # public keys of clients that the table was told of
+        self._taught: set[tuple[str, str]] = set()  # public key and endpoint of clients that the table was told of
 
     def start(self) -> None:
         """Take over from the kernel: a daemon that starts again changes nothing until HAProxy says so."""
@@ -252,7 +252,8 @@ class Steer:
         clients = [
             client
             for client in adopter.clients()
-            if client[0] not in self._taught and self.state.standing(client[1]) is not Standing.DOWN
+            if (client[0], client[2].endpoint) not in self._taught
+            and self.state.standing(client[1]) is not Standing.DOWN
         ]
         for family in self.config.families:
             owners = {
@@ -263,7 +264,7 @@ class Steer:
             if owners:
                 taught = kernel.teach(family, self.config.table, list(owners.items()))
                 event("clients_taught", family=family, clients=taught)
-        self._taught.update(key for key, _, _ in clients)
+        self._taught.update((key, session.endpoint) for key, _, session in clients)
 
     def _apply(self, target: dict[str, Elements]) -> None:
         """Write the differences in one transaction."""

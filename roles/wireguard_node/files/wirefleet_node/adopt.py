@@ -33,8 +33,8 @@ PUBLIC_KEY = re.compile(r"[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=")
 ENDPOINT = re.compile(r"(?:\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<v4>[0-9.]+)):(?P<port>[1-9][0-9]{0,4})", re.ASCII)
 DISCARD = 9  # the UDP port of RFC 863
 
-# Seconds after one balancer's request in which another's is the same one, of somebody who has not yet heard what came of
-# it: a handshake under way is waited for, and one that was made since then is enough.
+# Seconds after one balancer's request in which another's is the same one, of somebody who has not heard yet what came
+# of it: a handshake under way is waited for, and one that was made since then is enough.
 HANDSHAKE_TIME, NEWS_TIME = 1.0, 5.0
 
 

@@ -80,9 +80,7 @@ def test_one_network_may_have_one_address_for_both_sides() -> None:
 @pytest.mark.parametrize(("vip", "public"), [([], "198.51.100.1{}"), (["203.0.113.7/32"], "203.0.113.7")])
 def test_somebody_else_may_move_them(vip: list[str], public: str) -> None:
     """A cloud may translate addresses, so that packets arrive with the balancers' own; or route an address to them."""
-    result = plan(
-        reports(), **{**PAIR, "vip_mode": "external", "vip": vip, "backend_vip": ["10.9.0.254/24"]}
-    )
+    result = plan(reports(), **{**PAIR, "vip_mode": "external", "vip": vip, "backend_vip": ["10.9.0.254/24"]})
     assert result["families"] == ["ip"]
     for number, name in enumerate(("lb1", "lb2"), 1):
         assert result["balancers"][name]["vips"] == []
@@ -109,10 +107,7 @@ SEVERAL = "haproxy_lbs has 2 hosts (lb1, lb2)"
         ),
         pytest.param(
             {"vip": VIPS["vip"][:1], "backend_vip": [], "vip_mode": "none"},
-            [
-                "vpn_vip_mode is none, but there are vpn_vip or vpn_backend_vip (198.51.100.1/24): leave one of both"
-                " out"
-            ],
+            ["vpn_vip_mode is none, but vpn_vip or vpn_backend_vip have addresses (198.51.100.1/24)"],
             id="a mode that denies them",
         ),
         pytest.param(
@@ -127,7 +122,7 @@ SEVERAL = "haproxy_lbs has 2 hosts (lb1, lb2)"
         ),
         pytest.param(
             {"vip_mode": "external", "vip": [], "backend_vip": []},
-            [f"{SEVERAL}, and vpn_vip_mode is external: set vpn_backend_vip, the one address that nodes answer through"],
+            [f"{SEVERAL}, and vpn_vip_mode is external: set vpn_backend_vip, through which nodes answer"],
             id="external without a way back",
         ),
         *(
@@ -173,7 +168,7 @@ def test_variables_that_can_not_work(changes: Entry, expected: list[str]) -> Non
 def test_the_own_address_of_a_balancer() -> None:
     first = {**balancer(eth0="198.51.100.1/24 2001:db8::11/64", eth1="10.9.0.101/24 fd00:9::101/64"), "keys": {}}
     assert problems(reports(first, lb(2)), **PAIR) == [
-        "lb1: 198.51.100.1, its only address on eth0, is vpn_vip: a balancer needs one of its own beside it"
+        "lb1: 198.51.100.1 on eth0 is vpn_vip, and the only address there: a balancer needs one of its own beside it"
     ]
 
 

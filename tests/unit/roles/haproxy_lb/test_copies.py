@@ -20,7 +20,10 @@ pytestmark = pytest.mark.root
 
 FAMILIES = ("ip", "ip6")
 PREFIXES = {"ip": 24, "ip6": 56}
-SECOND = {"public": {"ip": "198.51.100.20", "ip6": "2001:db8:100::20"}, "backend": {"ip": "10.9.0.20", "ip6": "fd00:9::20"}}
+SECOND = {
+    "public": {"ip": "198.51.100.20", "ip6": "2001:db8:100::20"},
+    "backend": {"ip": "10.9.0.20", "ip6": "fd00:9::20"},
+}
 SHARED = {"public": PUBLIC, "backend": BACKEND}
 
 # What a client gets, by the mark that a copy has, and by the one that the kernel's WireGuard gives handshakes.

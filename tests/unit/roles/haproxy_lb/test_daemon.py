@@ -393,6 +393,10 @@ def test_who_was_frozen_has_missed_something(standby: Steer) -> None:
     standby.round_at -= STALE_AFTER + 1
     standby.round()
     assert affinity()["ip"] == {0x10000001: 1, 0x10000003: 1}
+    assert standby._adopter is not None
+    standby._adopter.roster.update("n1", {"a": Session("198.51.100.1:2001", int(time.time()))}, whole=True)
+    standby.round()
+    assert affinity()["ip"] == {0x10000001: 2, 0x10000003: 1}, "what agents say a moment later is news, too"
 
 
 def test_the_sign_that_all_is_in_order(config: Config, says: Says, tmp_path: Path) -> None:

@@ -42,7 +42,8 @@ def test_a_host_without_a_route_does_not_have_it(address: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("vips", "active"), [([], True), (["127.0.0.1", ADDRESSES[1]], True), ([*ADDRESSES, "127.0.0.1"], True), (ADDRESSES, False)]
+    ("vips", "active"),
+    [([], True), (["127.0.0.1", ADDRESSES[1]], True), ([*ADDRESSES, "127.0.0.1"], True), (ADDRESSES, False)],
 )
 def test_a_balancer_is_active_where_any_of_the_addresses_is_or_where_there_are_none(
     vips: list[str], active: bool
