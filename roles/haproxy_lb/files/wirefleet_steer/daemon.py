@@ -23,6 +23,7 @@ from . import haproxy, kernel, metrics, probe
 from .adopter import Adopter
 from .census import census
 from .config import Config
+from .damping import Damper
 from .decide import NodeState, Standing, State, changes, decide
 from .elements import EMPTY, Elements, client_key, mark, script, standing, wanted
 from .haproxy import HAProxyError, Report
@@ -65,6 +66,7 @@ class Steer:
         self._written: State | None = None  # the state that self.elements were made for
         self._guard_due = self._probes_due = float("-inf")
         self._census = metrics.CensusCache()
+        self._damper = Damper(config.damping) if config.damping else None
         self._adopter = Adopter(config, config.adoption) if config.adoption else None
         self._teach_until = float("-inf")
         self._taught: set[str] = set()  # public keys of clients that the table was told of
@@ -141,6 +143,8 @@ class Steer:
             return Response.from_json(
                 503 if problem else 200, {"version": __version__, "problem": problem, "held": held}
             )
+        if request.path == "/v1/damped" and self._damper:
+            return Response.from_json(200, {"version": 1, "damped": self._damper.remaining(time.monotonic())})
         if request.path == "/v1/clients" and self._adopter:
             return Response.from_json(200, {"version": 1, "clients": dict(self._adopter.counts)})
         if request.path == "/metrics":
@@ -175,17 +179,26 @@ class Steer:
 
     def _follow_haproxy(self) -> None:
         self.reports = haproxy.servers(self.config.haproxy_socket, self.config.backend)
-        state = decide(self.state, self.reports, time.monotonic(), self.config.collapse_window)
+        now = time.monotonic()
+        state = decide(self.state, self.reports, now, self.config.collapse_window)
+        waiting: Mapping[str, float] = {}
+        if self._damper:
+            state = self._damper.damp(state, now)
+            waiting = self._damper.remaining(now)
         for name, old, new in changes(self.state, state):
             report = self.reports.get(name)
             self.transitions[name] += 1
+            if new is Standing.DRAINING and name in waiting:
+                reason = f"it went down too often: no clients for {waiting[name]:.0f} s"
+            else:
+                reason = report.check if report else ""
             event(
                 "node",
                 node=name,
                 state=new.value,
                 was=old.value,
                 haproxy=report and report.status,
-                reason=(report and report.check) or None,
+                reason=reason or None,
             )
         if state.held and not self.state.held:
             self.totals["holds"] += 1

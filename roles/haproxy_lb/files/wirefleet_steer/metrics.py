@@ -56,6 +56,7 @@ def page(
     known = _metric("node_state", "1 for the state that the kernel treats the node by.")
     weight = _metric("node_weight", "The node's share of new clients, by HAProxy's weight.")
     held = _metric("node_held", "The node's checks fail, but all do, so it stays what it was.")
+    damped = _metric("node_damped", "The node's checks pass, but it went down too often and has to wait for clients.")
     changed = _metric("node_transitions_total", "Changes of the node's state.", "counter")
     share = _metric("node_slots", "The node's slots of the wheel that new clients are dealt by.")
     learned = _metric("node_map_elements", "What the table has learned: sessions (indices) and affinity (clients).")
@@ -65,6 +66,7 @@ def page(
             known.add(state.standing(name) is standing, **labels, state=standing.value)
         weight.add(state.weight(name), **labels)
         held.add(name in state.held, **labels)
+        damped.add(name in state.damped, **labels)
         changed.add(transitions.get(name, 0), **labels)
         for family in config.families:
             if family in elements:
@@ -90,7 +92,7 @@ def page(
         _metric("guard_repairs_total", "How often the guard's routing rule was missing.", "counter").add(
             totals.get("guard_repairs", 0), **cluster
         ),
-        *(known, weight, held, changed, share, learned, drops, sizes),
+        *(known, weight, held, damped, changed, share, learned, drops, sizes),
     ]
 
 
