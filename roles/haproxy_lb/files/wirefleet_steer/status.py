@@ -174,10 +174,10 @@ def reached(config: Config, snapshot: Snapshot, node: Node, goal: str) -> bool:
     if report is None:
         return False
     wanted = read(report, Standing.DOWN)
+    if is_damped(snapshot, node):
+        wanted = Standing.DRAINING
     if goal == "up":
         return wanted is Standing.UP and set(found.values()) == {wanted}
-    if wanted is Standing.UP and node.name in snapshot.damped:
-        wanted = Standing.DRAINING
     by_operator = report.status.startswith(BY_OPERATOR)
     return (wanted in (Standing.UP, Standing.DRAINING) or by_operator) and set(found.values()) == {wanted}
 
