@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
+from itertools import cycle
 from typing import NoReturn
 
 from wirefleet import __version__, prometheus
@@ -65,6 +66,7 @@ class Steer:
         self._stale = True  # the table may hold something else than self.elements
         self._written: State | None = None  # the state that self.elements were made for
         self._guard_due = self._probes_due = float("-inf")
+        self._probe_pauses = cycle(probe.PAUSES)
         self._census = metrics.CensusCache()
         self._damper = Damper(config.damping) if config.damping else None
         self._adopter = Adopter(config, config.adoption) if config.adoption else None
@@ -91,7 +93,7 @@ class Steer:
             if now < self._teach_until:
                 self._attempt(ADOPTION, partial(self._teach, self._adopter))
         if now >= self._probes_due:
-            self._probes_due = now + probe.INTERVAL
+            self._probes_due = now + next(self._probe_pauses)
             for name in self.config.nodes:
                 self._attempt(f"probe {name}", partial(self._renew_probe, name))
         self.round_at = now
@@ -274,4 +276,6 @@ class Steer:
     def _renew_probe(self, name: str) -> None:
         node, report = self.config.nodes[name], self.reports.get(name)
         if node.probe_interface and node.probe_key and report and probe.unanswered(report):
-            probe.renew(node.probe_interface, node.probe_key)
+            age = probe.handshake_age(node.probe_interface, node.probe_key, time.time())
+            if age is None or age > probe.ALIVE:
+                probe.renew(node.probe_interface, node.probe_key)
