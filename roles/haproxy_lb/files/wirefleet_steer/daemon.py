@@ -28,6 +28,7 @@ from .damping import Damper
 from .decide import NodeState, Standing, State, changes, decide
 from .elements import EMPTY, Elements, client_key, mark, script, standing, wanted
 from .haproxy import HAProxyError, Report
+from .rebalancer import Rebalancer
 
 INSPECTION = 0.2  # seconds between two looks at the ruleset, however often it changes
 GUARD_INTERVAL = 5.0  # seconds; routing rules give no notice
@@ -36,7 +37,7 @@ STALE_AFTER = 5.0  # seconds without a round, after which the loop counts as dea
 TEACHING_TIME = 10.0  # seconds after the table was found empty: all agents have spoken by then
 
 # What a round consists of, besides the probes.
-HAPROXY, TABLE, GUARD, ADOPTION = "haproxy", "table", "guard", "adoption"
+HAPROXY, TABLE, GUARD, ADOPTION, REBALANCE = "haproxy", "table", "guard", "adoption", "rebalance"
 
 
 def prepare(config: Config) -> None:
@@ -70,6 +71,8 @@ class Steer:
         self._census = metrics.CensusCache()
         self._damper = Damper(config.damping) if config.damping else None
         self._adopter = Adopter(config, config.adoption) if config.adoption else None
+        pace = config.adoption.rebalance if config.adoption else None
+        self._rebalancer = Rebalancer(config, self._adopter, pace) if self._adopter and pace else None
         self._teach_until = float("-inf")
         self._taught: set[str] = set()  # public keys of clients that the table was told of
 
@@ -92,6 +95,8 @@ class Steer:
             self._adopter.round(self.state)
             if now < self._teach_until:
                 self._attempt(ADOPTION, partial(self._teach, self._adopter))
+            if self._rebalancer:
+                self._attempt(REBALANCE, partial(self._rebalancer.round, self.state))
         if now >= self._probes_due:
             self._probes_due = now + next(self._probe_pauses)
             for name in self.config.nodes:
@@ -165,7 +170,11 @@ class Steer:
             dropped={family: kernel.counters(family, self.config.table) for family in families},
             census={family: self._census.get(family, self.config.table) for family in families},
         )
-        return page + metrics.adoption(self.config, self._adopter) if self._adopter else page
+        if self._adopter:
+            page += metrics.adoption(self.config, self._adopter)
+        if self._rebalancer:
+            page += metrics.rebalancing(self.config, self._rebalancer.rebalance)
+        return page
 
     def _attempt(self, what: str, action: Callable[[], None]) -> None:
         """A part that fails must not stop the others: log it once, try again in the next round."""

@@ -17,6 +17,8 @@ from .census import census
 from .config import Config
 from .decide import Standing, State
 from .elements import Elements, slots
+from .rebalance import RESULTS as REBALANCED
+from .rebalance import Rebalance
 
 LEARNED = ("sessions", "affinity")  # the maps of steer.nft whose size depends on the clients
 CENSUS_TIME = 30.0  # seconds: a count walks every element, so it is not made for every scrape
@@ -116,6 +118,17 @@ def adoption(config: Config, adopter: Adopter) -> list[Metric]:
         ),
         *(clients, heard, moved),
     ]
+
+
+def rebalancing(config: Config, rebalance: Rebalance) -> list[Metric]:
+    """Return the metrics that are there while clients are moved to where they are missing."""
+    cluster = {"cluster": config.cluster}
+    moved = _metric(
+        "rebalanced_clients_total", "Clients that were to move to another node, by what they did.", "counter"
+    )
+    for result in REBALANCED:
+        moved.add(rebalance.totals[result], **cluster, result=result)
+    return [_metric("rebalancing", "Clients are being moved.").add(rebalance.active, **cluster), moved]
 
 
 def _metric(name: str, text: str, kind: str = "gauge") -> Metric:
