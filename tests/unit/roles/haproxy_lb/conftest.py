@@ -12,7 +12,9 @@ HAProxy's checks go through a WireGuard tunnel to each node, as on a real balanc
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
 import subprocess
 import sys
 import time
@@ -102,6 +104,11 @@ def eventually(condition: Callable[[], Any], timeout: float = 10.0, interval: fl
         assert time.monotonic() < deadline, f"not within {timeout} s"
         time.sleep(interval)
     return value
+
+
+def answered(text: str) -> set[int]:
+    """Return the numbers, from 1, of the pings that had an answer."""
+    return {int(number) for number in re.findall(r"bytes from .* icmp_seq=(\d+) ", text)}
 
 
 class Network:
@@ -252,9 +259,10 @@ class Cluster(Network):
 
     def ping(self, name: str, *, count: int = 5, interval: float = 0.05, wait: int = 2) -> int:
         """Return how many of ``count`` pings through the tunnel had no answer."""
-        argv = ["ping", "-q", "-c", str(count), "-i", str(interval), "-W", str(wait), INSIDE["ip"]]
-        text = self.run(name, *argv, check=False)
-        return count - int(text.partition(" received")[0].rpartition(" ")[2])
+        # With a deadline it waits for answers that are late, and goes on sending meanwhile.
+        deadline = wait + math.ceil(count * interval)
+        argv = ["ping", "-c", str(count), "-i", str(interval), "-w", str(deadline), INSIDE["ip"]]
+        return count - len(answered(self.run(name, *argv, check=False)) & {*range(1, count + 1)})
 
     def owner(self, client: str) -> str:
         """The node with the client's latest handshake; they are a second apart at least."""
