@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import socket
 from dataclasses import dataclass
 
@@ -48,6 +49,12 @@ def ask(path: str, command: str) -> str:
 def servers(path: str, backend: str) -> dict[str, Report]:
     """Return what HAProxy says about each server of ``backend``."""
     return parse(ask(path, f"show stat {backend} {SERVERS} -1"))
+
+
+def version(path: str) -> str:
+    """Return the version of the HAProxy that runs."""
+    found = re.search(r"^Version: (\S+)", ask(path, "show info"), re.MULTILINE)
+    return found[1] if found else "unknown"
 
 
 def parse(answer: str) -> dict[str, Report]:
