@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: Wirefleet contributors
-"""Wait on the controller for what a balancer says of a node, and show it as it changes; see its documentation."""
+"""Wait on the controller for what a balancer says of a node; see the module's documentation."""
 
 from __future__ import annotations
 
-import json
-import shlex
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,8 +11,9 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+from ansible_collections.wirefleet.vpn.plugins.plugin_utils._daemon import Unanswered, Unreachable, ask
 
-LOOK = 1.0  # seconds that one question may wait for its answer to be yes
+LOOK = 1.0  # seconds that the balancer may take to answer, if it has to wait for the answer to be yes
 
 
 class ActionModule(ActionBase):
@@ -32,22 +31,32 @@ class ActionModule(ActionBase):
                 "hint": {"type": "str", "default": ""},
             }
         )
+        try:
+            return self._wait(options)
+        except Unreachable as error:
+            Display().warning(f"{self._task.delegate_to or self._play_context.remote_addr} {error}; it has no say")
+            return {"changed": False, "reached": None, "left": None, "clients": [], "seconds": None}
+        except Unanswered as error:
+            raise AnsibleActionFail(f"{error}. {options['hint']}") from None
+
+    def _wait(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        argv = [options["command"], "wait", options["node"], options["goal"], "--timeout", f"{LOOK:g}", "--json"]
         begin = time.monotonic()
         shown = None
         while True:
-            progress = self._ask(options["command"], options["node"], options["goal"])
-            clients = [options["names"].get(key, key) for key in progress["clients"]]
+            progress = ask(self, argv)
             seconds = time.monotonic() - begin
+            clients = [options["names"].get(key, key) for key in progress["clients"]]
             text = describe(progress, clients)
             if text != shown:
                 Display().display(f"  {text} ({seconds:.0f} s)")
                 shown = text
-            late = seconds >= options["timeout"]
-            if progress["reached"] or late or self._task.check_mode:
+            if progress["reached"] or self._task.check_mode:
                 break
-        if not progress["reached"] and not self._task.check_mode:
-            complaint = f"{text}, after {seconds:.0f} s, wanted: {options['goal']}. {progress['advice']}"
-            raise AnsibleActionFail(f"{complaint}. {options['hint']}".strip())
+            if seconds >= options["timeout"]:
+                raise AnsibleActionFail(
+                    f"{text}, but not {options['goal']} after {seconds:.0f} s: {progress['advice']}. {options['hint']}"
+                )
         return {
             "changed": False,
             "reached": progress["reached"],
@@ -56,24 +65,14 @@ class ActionModule(ActionBase):
             "seconds": round(seconds, 1),
         }
 
-    def _ask(self, command: str, node: str, goal: str) -> dict[str, Any]:
-        """Return the balancer's answer; it waits by itself for a moment."""
-        argv = [command, "wait", node, goal, "--timeout", f"{LOOK:g}", "--json"]
-        result = self._low_level_execute_command(shlex.join(argv))
-        try:
-            answer: dict[str, Any] = json.loads(result["stdout"])
-        except ValueError:
-            complaint = (result["stderr"] or result["stdout"]).strip()
-            raise AnsibleActionFail(f"{shlex.join(argv)}: exit {result['rc']}: {complaint}") from None
-        return answer
-
 
 def describe(progress: Mapping[str, Any], clients: Sequence[str]) -> str:
     """Say in a line how far the node is; ``clients`` are names of some that are left."""
     node, left = progress["node"], progress["left"]
     if not left:
-        said = "empty" if left == 0 and progress["reached"] else progress["kernel"]
-        return f"{node}: {said} (HAProxy: {progress['haproxy']})"
-    more = ["…"] if left > len(clients) > 0 else []
-    names = f": {', '.join([*clients, *more])}" if clients else ""
-    return f"{node}: {left} {'client' if left == 1 else 'clients'} left{names}"
+        state = "empty" if progress["reached"] and left == 0 else progress["kernel"]
+        return f"{node} is {state}, HAProxy: {progress['haproxy']}"
+    if not clients:
+        return f"{node} is {progress['kernel']}, {left} session{'s'[: left > 1]} left"
+    more = ", …" if left > len(clients) else ""
+    return f"{node} is {progress['kernel']}, {left} client{'s'[: left > 1]} left: {', '.join(clients)}{more}"

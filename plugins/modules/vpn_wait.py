@@ -13,6 +13,7 @@ short_description: Wait until a balancer says that a node is up, drained or empt
 description:
   - Asks C(wirefleet-steer) on the balancer, which is the task's host, until the node is where it shall be.
   - Prints a line whenever the answer changes.
+  - A balancer that can not be reached is a warning and no failure.
 attributes:
   check_mode:
     description: Asks once, and does not fail when the node is not there yet.
@@ -63,7 +64,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 reached:
-  description: Whether the node is there.
+  description: Whether the node is there; none when the balancer can not be reached, which has no say then.
   returned: always
   type: bool
 left:
