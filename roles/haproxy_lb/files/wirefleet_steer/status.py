@@ -219,7 +219,8 @@ def reached(config: Config, snapshot: Snapshot, node: Node, goal: str) -> bool:
     """Say whether the node is where the ``goal`` wants it.
 
     "up": HAProxy and all tables agree that it takes clients. "drained": no table gives it clients. "settled": all
-    tables agree with HAProxy, and the node is not down, or is so because an operator put it into maintenance.
+    tables agree with HAProxy, and the node is not down, or is so because an operator put it into maintenance or drains
+    it (it was restarted meanwhile).
     """
     found = standings(snapshot, node)
     if not found or len(snapshot.elements) < len(config.families):
@@ -232,7 +233,7 @@ def reached(config: Config, snapshot: Snapshot, node: Node, goal: str) -> bool:
     wanted = read(report, Standing.DOWN)
     if goal == "up":
         return wanted is Standing.UP and set(found.values()) == {wanted}
-    by_operator = report.status.startswith(BY_OPERATOR)
+    by_operator = report.status.startswith(BY_OPERATOR) or report.drained
     return (wanted in (Standing.UP, Standing.DRAINING) or by_operator) and set(found.values()) == {wanted}
 
 
@@ -311,7 +312,7 @@ def _advice(config: Config, snapshot: Snapshot, node: Node, report: Report | Non
         return "the checks of all nodes fail at once, so the last state is held: look at this balancer and its network"
     if report.status.startswith(BY_OPERATOR):
         return f"an operator put it into maintenance: 'set server {config.backend}/{node.name} state ready' ends it"
-    if report.status.startswith("NOLB"):
+    if report.status.startswith("NOLB") or report.drained:
         return "the node drains itself (its agent answers 404): 'wirefleet-node undrain' there ends it"
     if report.status.startswith("DRAIN"):
         return f"an operator drains it here: 'set server {config.backend}/{node.name} state ready' ends it"
