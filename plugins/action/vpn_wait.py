@@ -34,7 +34,8 @@ class ActionModule(ActionBase):
         try:
             return self._wait(options)
         except Unreachable as error:
-            Display().warning(f"{self._task.delegate_to or self._play_context.remote_addr} {error}; it has no say")
+            balancer = self._task.delegate_to or (task_vars or {}).get("inventory_hostname")
+            Display().warning(f"{balancer} {error}; it has no say")
             return {"changed": False, "reached": None, "left": None, "clients": [], "seconds": None}
         except Unanswered as error:
             raise AnsibleActionFail(f"{error}. {options['hint']}") from None

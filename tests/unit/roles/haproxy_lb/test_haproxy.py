@@ -12,7 +12,9 @@ import pytest
 from wirefleet_steer.haproxy import HAProxyError, Report, ask, parse, servers, version
 
 # Columns of HAProxy 2.6, shortened; the order is as there.
-HEADER = "# pxname,svname,scur,status,weight,lastchg,check_status,check_code,check_duration,last_chk,check_desc,new_in_3_4,"
+HEADER = (
+    "# pxname,svname,scur,status,weight,lastchg,check_status,check_code,check_duration,last_chk,check_desc,new_in_3_4,"
+)
 ANSWER = f"""{HEADER}
 vpn_back,n1,0,UP,1,12,L7OK,200,3,,Layer7 check passed,x,
 vpn_back,n2,0,DOWN,100,3,* L4CON,,0,"Connection refused, at once",Layer4 connection problem,x,
