@@ -56,6 +56,7 @@ def operator(lab: Lab, infra: InfraRepository, tmp_path_factory: pytest.TempPath
         ("drain", ("-e", "vpn_target=n9"), "vpn_target names n9, which is no node of this cluster"),
         ("drain", ("-e", "vpn_target=n1,n2,n3"), "Without n1, n2, n3 no node takes clients"),
         ("drain", ("--limit", "wireguard_nodes"), "no node takes clients"),
+        ("drain", ("-e", "vpn_target=n1", "-e", "vpn_drain_timeout=soon"), "vpn_drain_timeout"),
         ("rolling_update", ("-e", "vpn_update_tasks=absent.yml"), "there is no file"),
     ],
 )
