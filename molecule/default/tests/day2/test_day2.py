@@ -141,12 +141,16 @@ def test_an_update_goes_from_node_to_node(cluster: Cluster, operator: Operator) 
     assert operator.play("undrain", vpn_target="n3").code == 0
 
 
-def test_a_dead_node_is_a_line_in_the_table(lab: Lab, cluster: Cluster, operator: Operator) -> None:
-    lab.befall("kill", "n3")
+def test_a_dead_node_is_a_line_in_the_table_and_stops_an_update(lab: Lab, cluster: Cluster, operator: Operator) -> None:
+    lab.befall("kill", "n1")
     try:
-        seen = operator.status()["nodes"]["n3"]
+        seen = operator.status()["nodes"]["n1"]
         assert seen["agent"] is None
         assert seen["reason"].startswith("can not be reached"), seen
+        stopped = operator.play("rolling_update", vpn_update_tasks=str(operator.tasks))
+        assert stopped.code != 0
+        assert "n1 can not be reached. Not touched: n2, n3." in stopped.output, stopped.output
+        assert stopped.total("changed") == 0
     finally:
-        lab.befall("start", "n3")
-        cluster.wait("n3", "up", 90)
+        lab.befall("start", "n1")
+        cluster.wait("n1", "up", 90)
