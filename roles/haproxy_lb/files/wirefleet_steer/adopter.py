@@ -8,12 +8,12 @@ import queue
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from wirefleet.log import event
 
-from .adoption import Adoptions, Roster, Session, Shares, wrong_clocks
+from .adoption import Adoptions, Move, Roster, Session, Shares, wrong_clocks
 from .agents import Adopting, Agent, Failed, Heard, Message
 from .config import Adoption, Config
 from .decide import Standing, State, changes
@@ -39,7 +39,8 @@ class Adopter:
     """What other threads may look at:
 
     ``counts``: node -> clients, as of the last review. ``runs`` and ``seconds``: how many times the clients of a node
-    were adopted, and how long that took in all. ``silent``: agent that is not heard -> why.
+    were adopted, and how long that took in all. ``silent``: agent that is not heard -> why. ``seen_at``: when each node
+    looked at what the roster has of it, on the monotonic clock.
     """
 
     def __init__(self, config: Config, adoption: Adoption) -> None:
@@ -56,7 +57,7 @@ class Adopter:
             node.name: Agent(node.name, node.agent, self._inbox) for node in config.nodes.values() if node.agent
         }
         self._heard_at: dict[str, float] = {}
-        self._seen_at: dict[str, float] = {}
+        self.seen_at: dict[str, float] = {}
         self._offsets: dict[str, float] = {}
         self._wrong: frozenset[str] = frozenset()
         self._left_at: dict[str, float] = {}  # when a node ceased to be up
@@ -72,7 +73,7 @@ class Adopter:
         """One turn of the daemon's loop; ``state`` is what the kernel was just made to follow."""
         now = time.monotonic()
         failures = self._listen(now)
-        shares = self._shares(state, now)
+        shares = self.shares(state, now)
         for failure in failures:
             self.adoptions.failed(failure.node, failure.keys, shares)
         gone = set()
@@ -96,13 +97,17 @@ class Adopter:
                     self._leave(name, shares, now)
             for target, batch in self.adoptions.batches(now):
                 self._agents[target].adopt(batch)
-        for ended in self.adoptions.settle(self.roster, self._seen_at, now):
+        for ended in self.adoptions.settle(self.roster, self.seen_at, now):
             self.runs += 1
             self.seconds += ended.seconds
             self._review_due = now
             event("adopted", node=ended.origin, seconds=f"{ended.seconds:.2f}", **ended.results)
         for name, agent in self._agents.items():
             agent.hurry = name in self.adoptions.targets
+
+    def ask(self, node: str, moves: Sequence[Move]) -> None:
+        """Let a node adopt clients that are not ours to follow."""
+        self._agents[node].adopt(moves)
 
     def clients(self) -> Iterable[tuple[str, str, Session]]:
         """Yield public key, node and session of the clients that are worth remembering."""
@@ -113,7 +118,7 @@ class Adopter:
         """Who is at a node, or may be. Any thread may ask."""
         with self._lock:
             sessions = self.roster.at(name)
-        complete = self._seen_at.get(name, float("-inf")) > self._left_at.get(name, float("-inf")) + LATE
+        complete = self.seen_at.get(name, float("-inf")) > self._left_at.get(name, float("-inf")) + LATE
         return Tenants({key: session.handshake for key, session in sessions.items()}, complete)
 
     def _leave(self, name: str, shares: Shares, now: float) -> None:
@@ -121,7 +126,7 @@ class Adopter:
         if planned:
             event("adoption", node=name, clients=planned)
 
-    def _shares(self, state: State, now: float) -> Shares:
+    def shares(self, state: State, now: float) -> Shares:
         """Who can adopt: an accepting node whose agent answers, and whose clock is right."""
         able = [
             node
@@ -154,7 +159,7 @@ class Adopter:
         with self._lock:
             self.roster.update(message.node, message.sessions, message.whole)
         self._heard_at[message.node] = now
-        self._seen_at[message.node] = message.seen_at
+        self.seen_at[message.node] = message.seen_at
         self._offsets[message.node] = message.offset
         if self.silent.pop(message.node, None) is not None:
             event("agent_heard", node=message.node)

@@ -8,7 +8,7 @@ import http.client
 import json
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
@@ -37,6 +37,7 @@ class Snapshot:
     reports: Mapping[str, Report]
     elements: Mapping[str, Elements]  # by family; a family whose table is missing is not there
     haproxy_error: str | None = None
+    damped: Mapping[str, float] = field(default_factory=dict)  # node -> seconds for which the daemon lets it wait
 
 
 @dataclass(frozen=True)
@@ -87,8 +88,9 @@ class Progress:
 def take(config: Config) -> Snapshot:
     elements = {family: kernel.read(family, config.table) for family in config.families}
     present = {family: found for family, found in elements.items() if found is not None}
+    damped = (_ask_daemon(config, "/v1/damped") or {}).get("damped", {})
     try:
-        return Snapshot(haproxy.servers(config.haproxy_socket, config.backend), present)
+        return Snapshot(haproxy.servers(config.haproxy_socket, config.backend), present, damped=damped)
     except HAProxyError as error:
         return Snapshot({}, present, str(error))
 
@@ -108,6 +110,12 @@ def is_held(snapshot: Snapshot, node: Node) -> bool:
     if report is None or not report.status.startswith("DOWN"):
         return False
     return any(read(report, found) is not found for found in standings(snapshot, node).values())
+
+
+def is_damped(snapshot: Snapshot, node: Node) -> bool:
+    """Say whether HAProxy would give the node clients, but it went down too often: see ``damping``."""
+    report = snapshot.reports.get(node.name)
+    return node.name in snapshot.damped and report is not None and read(report, Standing.DOWN) is Standing.UP
 
 
 def rows(
@@ -220,7 +228,7 @@ def reached(config: Config, snapshot: Snapshot, node: Node, goal: str) -> bool:
 
     "up": HAProxy and all tables agree that it takes clients. "drained": no table gives it clients. "settled": all
     tables agree with HAProxy, and the node is not down, or is so because an operator put it into maintenance or drains
-    it (it was restarted meanwhile).
+    it (it was restarted meanwhile); one that went down too often has settled as draining.
     """
     found = standings(snapshot, node)
     if not found or len(snapshot.elements) < len(config.families):
@@ -231,6 +239,8 @@ def reached(config: Config, snapshot: Snapshot, node: Node, goal: str) -> bool:
     if report is None:
         return False
     wanted = read(report, Standing.DOWN)
+    if is_damped(snapshot, node):
+        wanted = Standing.DRAINING
     if goal == "up":
         return wanted is Standing.UP and set(found.values()) == {wanted}
     by_operator = report.status.startswith(BY_OPERATOR) or report.drained
@@ -280,7 +290,8 @@ def wait(config: Config, node: Node, goal: str, timeout: float) -> Progress:
 def _kernel(snapshot: Snapshot, node: Node) -> str:
     found = {f: value.value for f, value in standings(snapshot, node).items()}
     if len(set(found.values())) == 1:
-        return next(iter(found.values())) + (" (held)" if is_held(snapshot, node) else "")
+        suffix = " (held)" if is_held(snapshot, node) else " (damped)" if is_damped(snapshot, node) else ""
+        return next(iter(found.values())) + suffix
     return ", ".join(f"{family} {value}" for family, value in found.items()) or "missing"
 
 
@@ -289,6 +300,8 @@ def _reason(snapshot: Snapshot, node: Node, report: Report | None) -> str:
         return snapshot.haproxy_error or "HAProxy has no such server"
     if is_held(snapshot, node):
         return f"held, all nodes fail: {report.check}"
+    if is_damped(snapshot, node):
+        return f"went down too often, no clients for {snapshot.damped[node.name]:.0f} s: {report.check}"
     return report.check
 
 
@@ -324,6 +337,11 @@ def _advice(config: Config, snapshot: Snapshot, node: Node, report: Report | Non
         return f"its weight is 0: 'set weight {config.backend}/{node.name} 100%' gives it clients"
     if meant is None:
         return "HAProxy has not seen a check pass since it started or the node was set ready: wait for the next one"
+    if is_damped(snapshot, node):
+        return (
+            f"it went down too often and gets no clients for {snapshot.damped[node.name]:.0f} s; to end that, "
+            f"'set server {config.backend}/{node.name} state maint' and then 'state ready'"
+        )
     if found != {meant}:
         return "HAProxy and the kernel disagree: is wirefleet-steer running?"
     return "it takes clients, nothing to do"

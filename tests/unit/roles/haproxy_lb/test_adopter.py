@@ -105,7 +105,7 @@ def test_a_node_that_was_not_looked_at_since_its_drain_may_have_more_clients(sce
 
 
 def test_nobody_knows_who_is_at_a_node_that_was_never_heard(scene: Scene) -> None:
-    scene.adopter._seen_at.clear()
+    scene.adopter.seen_at.clear()
     assert scene.adopter.tenants("n1").complete is False
 
 

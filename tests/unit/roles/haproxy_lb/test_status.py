@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from .conftest import steer_config
 
 UP, DRAINING, DOWN = Standing.UP, Standing.DRAINING, Standing.DOWN
 PASSED = "Layer7 check passed"
+DAMPED = f"went down too often, no clients for 42 s: {PASSED}"
 
 
 @pytest.fixture
@@ -43,11 +45,13 @@ def snapshot(config: Config, report: Report | None, n1: Standing, n2: Standing =
         (Report("UP", 1, "L7OK", PASSED, 9), UP, ("UP", "up", 1, 9, PASSED)),
         (Report("DOWN", 1, "L4TOUT", "timeout", 9), DOWN, ("DOWN", "down", 1, 9, "timeout")),
         (Report("DOWN", 1, "L4TOUT", "timeout", 9), UP, ("DOWN", "up (held)", 1, 9, "held, all nodes fail: timeout")),
+        (Report("UP", 1, "L7OK", PASSED, 9), DRAINING, ("UP", "draining (damped)", 1, 9, DAMPED)),
         (None, UP, ("unknown", "up", None, None, "admin.sock: gone")),
     ],
 )
 def test_a_row(config: Config, report: Report | None, kernel: Standing, expected: tuple[object, ...]) -> None:
-    row = next(rows(config, snapshot(config, report, kernel), {0x10000001: 7}, {"n1": 5}))
+    shot = replace(snapshot(config, report, kernel), damped={"n1": 42} if kernel is DRAINING else {})
+    row = next(rows(config, shot, {0x10000001: 7}, {"n1": 5}))
     assert (row.haproxy, row.kernel, row.weight, row.since, row.reason) == expected
     assert (row.sessions, row.clients) == (7, 5)
 
@@ -80,6 +84,20 @@ def test_families_that_disagree_are_shown_apart(config: Config) -> None:
 def test_goals(config: Config, report: Report | None, kernel: Standing, goals: set[str]) -> None:
     shot, node = snapshot(config, report, kernel), config.nodes["n1"]
     assert {goal for goal in ("up", "drained", "settled") if reached(config, shot, node, goal)} == goals
+
+
+@pytest.mark.parametrize(("kernel", "goals"), [(DRAINING, {"drained", "settled"}), (UP, set()), (DOWN, {"drained"})])
+def test_a_node_that_has_to_wait_is_settled_as_draining(config: Config, kernel: Standing, goals: set[str]) -> None:
+    shot = replace(snapshot(config, Report("UP", 1, "L7OK"), kernel), damped={"n1": 42})
+    assert {goal for goal in ("up", "drained", "settled") if reached(config, shot, config.nodes["n1"], goal)} == goals
+
+
+def test_the_advice_for_a_node_that_has_to_wait(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(status, "missing_rules", lambda rules: [])
+    shot = replace(snapshot(config, Report("UP", 1, "L7OK"), DRAINING), damped={"n1": 42})
+    *_, advice = explain(config, shot, config.nodes["n1"], 0)
+    assert "no clients for 42 s" in advice
+    assert "'set server vpn_back/n1 state maint'" in advice
 
 
 def test_a_missing_table_reaches_no_goal(config: Config) -> None:
