@@ -5,9 +5,11 @@
 from __future__ import annotations
 
 import queue
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from wirefleet.log import event
 
@@ -19,6 +21,18 @@ from .decide import Standing, State, changes
 REVIEW = 5.0  # seconds: who was left behind, or came to light only after its node had gone?
 AGENT_GRACE = 10.0  # seconds in which an agent that is not there, at a node that is, may come back
 FRESH = 5.0  # seconds: an agent that was silent for longer is not asked to adopt anybody
+LATE = 1.0  # seconds: a handshake that was answered before a node was drained may be confirmed as much later
+
+
+@dataclass(frozen=True)
+class Tenants:
+    """The clients of a node, by public key, with their latest handshake there in seconds since the epoch.
+
+    ``complete``: the node was looked at since it takes no more clients, so that nobody is missing.
+    """
+
+    handshakes: Mapping[str, int]
+    complete: bool
 
 
 class Adopter:
@@ -46,6 +60,8 @@ class Adopter:
         self.seen_at: dict[str, float] = {}
         self._offsets: dict[str, float] = {}
         self._wrong: frozenset[str] = frozenset()
+        self._left_at: dict[str, float] = {}  # when a node ceased to be up
+        self._lock = threading.Lock()  # for the roster, which other threads may ask about
         self._previous: State | None = None
         self._review_due = float("-inf")
 
@@ -63,8 +79,10 @@ class Adopter:
         gone = set()
         for name, _, standing in changes(self._previous or state, state):
             if standing is Standing.UP:
+                self._left_at.pop(name, None)
                 self.adoptions.cancel(name)
             else:
+                self._left_at.setdefault(name, now)
                 self.adoptions.begin(name)
                 gone.add(name)
         self._previous = state
@@ -95,6 +113,13 @@ class Adopter:
         """Yield public key, node and session of the clients that are worth remembering."""
         since = time.time() - self._max_idle
         return (client for client in self.roster.clients() if client[2].handshake >= since)
+
+    def tenants(self, name: str) -> Tenants:
+        """Who is at a node, or may be. Any thread may ask."""
+        with self._lock:
+            sessions = self.roster.at(name)
+        complete = self.seen_at.get(name, float("-inf")) > self._left_at.get(name, float("-inf")) + LATE
+        return Tenants({key: session.handshake for key, session in sessions.items()}, complete)
 
     def _leave(self, name: str, shares: Shares, now: float) -> None:
         planned = self.adoptions.plan(name, self.roster, shares, time.time() - self._max_idle, now)
@@ -131,7 +156,8 @@ class Adopter:
         return failures
 
     def _hear(self, message: Heard, now: float) -> None:
-        self.roster.update(message.node, message.sessions, message.whole)
+        with self._lock:
+            self.roster.update(message.node, message.sessions, message.whole)
         self._heard_at[message.node] = now
         self.seen_at[message.node] = message.seen_at
         self._offsets[message.node] = message.offset

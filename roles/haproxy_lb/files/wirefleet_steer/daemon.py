@@ -8,6 +8,7 @@ import select
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from functools import partial
 from itertools import cycle
 from typing import NoReturn
@@ -153,10 +154,18 @@ class Steer:
         if request.path == "/v1/damped" and self._damper:
             return Response.from_json(200, {"version": 1, "damped": self._damper.remaining(time.monotonic())})
         if request.path == "/v1/clients" and self._adopter:
-            return Response.from_json(200, {"version": 1, "clients": dict(self._adopter.counts)})
+            return self._answer_clients(self._adopter, request.query.get("node"))
         if request.path == "/metrics":
             return Response(200, prometheus.render(self._metrics()), prometheus.CONTENT_TYPE)
         return None
+
+    def _answer_clients(self, adopter: Adopter, node: str | None) -> Response | None:
+        """How many clients each node has, or who those of one node are."""
+        if node is None:
+            return Response.from_json(200, {"version": 1, "clients": dict(adopter.counts)})
+        if node not in self.config.nodes:
+            return None
+        return Response.from_json(200, {"version": 1, "node": node, **asdict(adopter.tenants(node))})
 
     def _metrics(self) -> list[prometheus.Metric]:
         families = self.config.families

@@ -370,4 +370,10 @@ def test_pages_of_adoption(adopting: Steer, steer: Steer) -> None:
     clients = adopting.answer(Request("/v1/clients"))
     assert clients is not None
     assert json.loads(clients.body) == {"version": 1, "clients": {"n1": 1, "n2": 1, "n3": 1}}
+    tenants = adopting.answer(Request("/v1/clients", {"node": "n1"}))
+    assert tenants is not None
+    said = json.loads(tenants.body)
+    assert (said["version"], said["node"], said["handshakes"].keys()) == (1, "n1", {"a"})
+    assert said["complete"] is False, "no agent was looked at"
+    assert adopting.answer(Request("/v1/clients", {"node": "n9"})) is None
     assert steer.answer(Request("/v1/clients")) is None, "adoption is off"
