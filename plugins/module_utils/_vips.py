@@ -29,8 +29,8 @@ class Vips:
     def _read(self, side: str) -> dict[str, netaddr.IPNetwork]:
         """Family -> address with the prefix of its network."""
         read: dict[str, netaddr.IPNetwork] = {}
-        for text in self._given[side]:
-            variable = SIDES[side]
+        given, variable = self._given[side], SIDES[side]
+        for text in [given] if isinstance(given, str) else given:
             try:
                 vip = netaddr.IPNetwork(str(text))
             except (netaddr.AddrFormatError, ValueError):
@@ -112,10 +112,10 @@ class Vips:
 
     def misplaced(self, nodes: Mapping[str, Sides | None], balancers: Mapping[str, Sides | None]) -> Iterator[str]:
         """Of the variables and the hosts' own networks."""
-        if self.mode == "vrrp":
-            for name, sides in balancers.items():
-                for side in SIDES if sides else ():
-                    yield from self._outside(name, side, (sides or {})[side])
+        for name, sides in balancers.items():
+            if sides and self.mode == "vrrp":
+                for side in SIDES:
+                    yield from self._outside(name, side, sides[side])
         for name, sides in nodes.items():
             if sides:
                 yield from self._outside(name, "backend", sides["backend"])

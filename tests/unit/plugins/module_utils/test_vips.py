@@ -186,5 +186,11 @@ def test_a_host_without_the_family() -> None:
     ]
 
 
+def test_a_single_address_need_not_be_a_list() -> None:
+    changes = {"vip": VIPS["vip"][:1], "backend_vip": VIPS["backend_vip"][:1]}
+    single = {name: addresses[0] for name, addresses in changes.items()}
+    assert plan(reports(), **{**PAIR, **single}) == plan(reports(), **{**PAIR, **changes})
+
+
 def test_without_them_nothing_is_different() -> None:
     assert ledger_of() == ledger_of(vip=[], backend_vip=[], vip_mode="none")
