@@ -17,7 +17,7 @@ from .hosts import Lab, until
 from .ping import Ping
 
 BALANCERS = ("lb1", "lb2")
-BEFORE, AFTER = 2.0, 4.0  # seconds of pings around what happens
+BEFORE, AFTER = 2.0, 8.0  # seconds of pings around what happens
 SETTLING_SECONDS = 60
 TAKEOVER_SECONDS = 10
 
