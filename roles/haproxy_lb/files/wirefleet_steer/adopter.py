@@ -15,6 +15,7 @@ from .adoption import Adoptions, Roster, Session, Shares, wrong_clocks
 from .agents import Adopting, Agent, Failed, Heard, Message
 from .config import Adoption, Config
 from .decide import Standing, State, changes
+from .owners import OwnerRoutes
 
 REVIEW = 5.0  # seconds: who was left behind, or came to light only after its node had gone?
 AGENT_GRACE = 10.0  # seconds in which an agent that is not there, at a node that is, may come back
@@ -38,6 +39,11 @@ class Adopter:
         self._config = config
         self._max_idle = adoption.max_idle
         self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self.owners = (
+            OwnerRoutes(config.owners, {node.name: node.addresses for node in config.nodes.values()})
+            if config.owners
+            else None
+        )
         self._agents = {
             node.name: Agent(node.name, node.agent, self._inbox) for node in config.nodes.values() if node.agent
         }
@@ -84,7 +90,14 @@ class Adopter:
             self._review_due = now
             event("adopted", node=ended.origin, seconds=f"{ended.seconds:.2f}", **ended.results)
         for name, agent in self._agents.items():
-            agent.hurry = name in self.adoptions.targets
+            agent.hurry = self.owners is not None or name in self.adoptions.targets
+
+    def follow_owners(self, owners: OwnerRoutes) -> None:
+        """Let packets for clients go where they are now, and tell their former nodes. Raises a CommandError."""
+        owners.follow()
+        for name, agent in self._agents.items():
+            if name not in self.silent and (clients := owners.releases(name)):
+                agent.release(clients)
 
     def clients(self) -> Iterable[tuple[str, str, Session]]:
         """Yield public key, node and session of the clients that are worth remembering."""
@@ -127,6 +140,8 @@ class Adopter:
 
     def _hear(self, message: Heard, now: float) -> None:
         self.roster.update(message.node, message.sessions, message.whole)
+        if self.owners:
+            self.owners.hear(message.node, message.sessions, message.whole)
         self._heard_at[message.node] = now
         self._seen_at[message.node] = message.seen_at
         self._offsets[message.node] = message.offset
@@ -141,6 +156,8 @@ class Adopter:
         self._wrong = wrong
 
     def _miss(self, message: Failed) -> None:
+        if self.owners:
+            self.owners.miss(message.node)
         if message.node not in self.silent:
             event("agent_silent", node=message.node, error=message.error, result="it adopts nobody")
         self.silent[message.node] = message.error
