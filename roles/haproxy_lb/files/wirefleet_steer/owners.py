@@ -131,7 +131,7 @@ class OwnerRoutes:
             return
         self._due = now + CHECK_INTERVAL  # after a failure, too
         for rule in ensure_rules(self._config.rules):
-            event("rule_restored", rule=rule)
+            event("rule_added", rule=rule)
         wanted = dict(self._wanted())
         self.routes = len(wanted)
         nowhere = {str(network): Hop() for network in self._config.networks}
