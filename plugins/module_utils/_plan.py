@@ -535,7 +535,7 @@ class _Planner:
 
 
 def _steered(family: str, sides: Mapping[str, Any], routed: Iterable[str]) -> Entry:
-    """What the steering table of a balancer has to know of one family; `routed`: the clients' networks in routed mode."""
+    """What the steering table of a balancer has to know of one family; `routed`: networks of clients, or none."""
     return {
         "family": family,
         "public_address": sides["public"][family]["address"],

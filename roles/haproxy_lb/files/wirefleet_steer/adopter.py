@@ -61,6 +61,8 @@ class Adopter:
     def round(self, state: State) -> None:
         """One turn of the daemon's loop; ``state`` is what the kernel was just made to follow."""
         now = time.monotonic()
+        if self.owners:
+            self.owners.dead(frozenset(name for name in state.nodes if state.standing(name) is Standing.DOWN))
         failures = self._listen(now)
         shares = self._shares(state, now)
         for failure in failures:
@@ -132,6 +134,8 @@ class Adopter:
                 self._hear(message, now)
             elif isinstance(message, Adopting):
                 self.adoptions.asked(message.node, message.begun, now)
+                if self.owners:
+                    self.owners.adopting(message.node, message.begun)
                 self.adoptions.refused(message.node, message.refused)
             else:
                 self._miss(message)

@@ -4,14 +4,14 @@
 
 Nodes claim the networks of the clients that they route into their tunnel; the claim with the latest handshake wins.
 On a move the new node claims first, then the route here follows, and a while later the former node is told to let go,
-when nothing is on its way to it any more. What a dead node has claimed holds until another one claims it.
+when nothing is on its way to it any more. A dead node's clients are their adopters', even before they have answered.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from ipaddress import ip_network
 
 from wirefleet.iproute import ensure_rules
@@ -29,11 +29,21 @@ CHECK_INTERVAL = 1.0  # seconds between two looks whether rules and routes are s
 
 @dataclass(frozen=True)
 class Claim:
-    """A node's claim of a client; of two with one handshake (they are dated in seconds), the later ``number`` wins."""
+    """A node's claim of a client, by the latest handshake there. Of two with one (they are dated in seconds), the later
+    ``number`` wins.
+
+    A node that adopts a dead one's client is as good as that one: it takes over its ``rank`` until its own handshake.
+    """
 
     handshake: int
     number: int
     networks: tuple[str, ...]
+    heir_of: str | None = None
+    inherited: int = 0  # the dead node's handshake
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        return max(self.handshake, self.inherited), self.number
 
 
 class Claims:
@@ -52,7 +62,27 @@ class Claims:
             for key in [key for key, claims in self._clients.items() if node in claims and key not in sessions]:
                 changed |= self._set(key, node, None, now)
         for key, session in sessions.items():
-            changed |= self._set(key, node, session if session.networks else None, now)
+            changed |= self._set(key, node, self._claim(key, node, session) if session.networks else None, now)
+        return changed
+
+    def inherit(self, node: str, keys: Iterable[str], dead: Collection[str], now: float) -> bool:
+        """The node adopts these; those that are a dead node's are its own from now on."""
+        changed = False
+        for key in keys:
+            former = self._winners.get(key, (node,))[0]
+            if former in dead:
+                left = self._clients[key][former]
+                claim = Claim(0, self._next(), left.networks, former, left.rank[0])
+                changed |= self._set(key, node, claim, now)
+        return changed
+
+    def disinherit(self, node: str, now: float) -> bool:
+        """The node was not dead: who has no session with its heir is still its client."""
+        changed = False
+        for key, claims in list(self._clients.items()):
+            for heir, claim in list(claims.items()):
+                if claim.heir_of == node:
+                    changed |= self._set(key, heir, replace(claim, heir_of=None, inherited=0), now)
         return changed
 
     def routes(self) -> Iterator[tuple[str, str]]:
@@ -67,15 +97,25 @@ class Claims:
             if now - self._winners[key][1] >= RELEASE_AFTER:
                 yield key, self._clients[key][node].handshake
 
-    def _set(self, key: str, node: str, session: Session | None, now: float) -> bool:
+    def _claim(self, key: str, node: str, session: Session) -> Claim:
+        before = self._clients.get(key, {}).get(node)
+        if before is None:
+            return Claim(session.handshake, self._next(), session.networks)
+        if session.handshake > before.inherited:  # its own from now on
+            before = replace(before, heir_of=None, inherited=0)
+        number = before.number if session.handshake in (0, before.handshake) else self._next()
+        return replace(before, handshake=session.handshake, number=number, networks=session.networks)
+
+    def _next(self) -> int:
+        self._number += 1
+        return self._number
+
+    def _set(self, key: str, node: str, claim: Claim | None, now: float) -> bool:
         claims = self._clients.setdefault(key, {})
         before = claims.pop(node, None)
-        if session:
-            self._number += 1
-            same = before and before.handshake == session.handshake
-            number = before.number if before and same else self._number
-            claims[node] = Claim(session.handshake, number, session.networks)
-        winner = max(claims, key=lambda name: (claims[name].handshake, claims[name].number), default=None)
+        if claim:
+            claims[node] = claim
+        winner = max(claims, key=lambda name: claims[name].rank, default=None)
         for name in (*claims, node):
             beaten = self._beaten.setdefault(name, set())
             (beaten.add if name in claims and name != winner else beaten.discard)(key)
@@ -109,16 +149,25 @@ class OwnerRoutes:
         self._claims = Claims()
         self._unheard = set(nodes)
         self._awaited = set(nodes)
+        self._dead: frozenset[str] = frozenset()
         self._changed = True
         self._due = float("-inf")
         self._release_due = dict.fromkeys(nodes, float("-inf"))
 
     def hear(self, node: str, sessions: Mapping[str, Session], whole: bool) -> None:
-        if self._claims.hear(node, sessions, whole, time.monotonic()) or node in self._unheard:
-            self._changed = True
-            self._due = float("-inf")
+        self._note(self._claims.hear(node, sessions, whole, time.monotonic()) or node in self._unheard)
         self._unheard.discard(node)
         self._awaited.discard(node)
+
+    def dead(self, nodes: frozenset[str]) -> None:
+        """These carry nothing now, and all others do."""
+        for node in self._dead - nodes:
+            self._note(self._claims.disinherit(node, time.monotonic()))
+        self._dead = nodes
+
+    def adopting(self, node: str, keys: Iterable[str]) -> None:
+        """The node begins with these, and routes them from now on."""
+        self._note(self._claims.inherit(node, keys, self._dead, time.monotonic()))
 
     def miss(self, node: str) -> None:
         """The agent was asked and did not answer."""
@@ -149,6 +198,11 @@ class OwnerRoutes:
         if clients:
             self._release_due[node] = now + RELEASE_INTERVAL
         return clients
+
+    def _note(self, changed: bool) -> None:
+        if changed:
+            self._changed = True
+            self._due = float("-inf")
 
     def _wanted(self) -> Iterator[tuple[str, Hop]]:
         for text, node in self._claims.routes():
