@@ -24,7 +24,7 @@ def test_a_client_that_comes_is_answered(cluster: Cluster, c1: Client, web: dict
     while cluster.is_owner("n2", c1):
         time.sleep(1.1)  # handshakes are dated in whole seconds
         c1.reconnect(new_port())
-    took = until("c1 is answered", 5, lambda: c1.host.run("ping -c 1 -W 0.1 %s", web[4]).succeeded, pause=0)
+        took = until("c1 is answered", 5, lambda: c1.host.run("ping -c 1 -W 0.1 %s", web[4]).succeeded, pause=0)
     figures.add("client comes to another node: time until it is answered", took, "s")
     assert took < 2
 
