@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from functools import partial
 
+import pytest
 from testinfra.host import Host
 from traffic.cluster import DRAIN_SECONDS, FAILOVER_SECONDS, Client, Cluster, inner_address, new_port
 from traffic.download import Download
@@ -42,13 +44,20 @@ def test_downloads_run_through_a_drain(cluster: Cluster, c1: Client, web: dict[i
         assert download.stall < DRAIN_STALL, str(download)
 
 
+@pytest.fixture
+def idle(cluster: Cluster, c2: Client) -> Iterator[str]:
+    """The address of c2, which is at n1 and says nothing by itself."""
+    cluster.place(c2, "n1")
+    keepalive = "wg set wg0 peer %s persistent-keepalive %s"
+    c2.host.check_output(keepalive, c2.service_key, "0")
+    yield inner_address(c2.host)
+    c2.host.check_output(keepalive, c2.service_key, "25")
+
+
 def test_downloads_run_through_a_nodes_death(
-    lab: Lab, cluster: Cluster, server: Host, c1: Client, c2: Client, web: dict[int, str], figures: Figures
+    lab: Lab, cluster: Cluster, server: Host, c1: Client, c2: Client, idle: str, web: dict[int, str], figures: Figures
 ) -> None:
-    for client in (c1, c2):
-        cluster.place(client, "n1")
-    c2.host.check_output("wg set wg0 peer %s persistent-keepalive 0", c2.service_key)
-    idle = inner_address(c2.host)
+    cluster.place(c1, "n1")
     with Download(c1.host, web[4], DOWNLOAD_SECONDS) as four, Download(c1.host, web[6], DOWNLOAD_SECONDS) as six:
         time.sleep(2)
         lab.befall("freeze", "n1")
