@@ -5,13 +5,15 @@
 from __future__ import annotations
 
 import queue
+import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from wirefleet.log import event
 
-from .adoption import Adoptions, Roster, Session, Shares, wrong_clocks
+from .adoption import Adoptions, Move, Roster, Session, Shares, wrong_clocks
 from .agents import Adopting, Agent, Failed, Heard, Message
 from .config import Adoption, Config
 from .decide import Standing, State, changes
@@ -20,13 +22,26 @@ from .owners import OwnerRoutes
 REVIEW = 5.0  # seconds: who was left behind, or came to light only after its node had gone?
 AGENT_GRACE = 10.0  # seconds in which an agent that is not there, at a node that is, may come back
 FRESH = 5.0  # seconds: an agent that was silent for longer is not asked to adopt anybody
+LATE = 1.0  # seconds: a handshake that was answered before a node was drained may be confirmed as much later
+
+
+@dataclass(frozen=True)
+class Tenants:
+    """The clients of a node, by public key, with their latest handshake there in seconds since the epoch.
+
+    ``complete``: the node was looked at since it takes no more clients, so that nobody is missing.
+    """
+
+    handshakes: Mapping[str, int]
+    complete: bool
 
 
 class Adopter:
     """What other threads may look at:
 
     ``counts``: node -> clients, as of the last review. ``runs`` and ``seconds``: how many times the clients of a node
-    were adopted, and how long that took in all. ``silent``: agent that is not heard -> why.
+    were adopted, and how long that took in all. ``silent``: agent that is not heard -> why. ``seen_at``: when each node
+    looked at what the roster has of it, on the monotonic clock.
     """
 
     def __init__(self, config: Config, adoption: Adoption) -> None:
@@ -48,9 +63,11 @@ class Adopter:
             node.name: Agent(node.name, node.agent, self._inbox) for node in config.nodes.values() if node.agent
         }
         self._heard_at: dict[str, float] = {}
-        self._seen_at: dict[str, float] = {}
+        self.seen_at: dict[str, float] = {}
         self._offsets: dict[str, float] = {}
         self._wrong: frozenset[str] = frozenset()
+        self._left_at: dict[str, float] = {}  # when a node ceased to be up
+        self._lock = threading.Lock()  # for the roster, which other threads may ask about
         self._previous: State | None = None
         self._review_due = float("-inf")
 
@@ -64,14 +81,16 @@ class Adopter:
         if self.owners:
             self.owners.dead(frozenset(name for name in state.nodes if state.standing(name) is Standing.DOWN))
         failures = self._listen(now)
-        shares = self._shares(state, now)
+        shares = self.shares(state, now)
         for failure in failures:
             self.adoptions.failed(failure.node, failure.keys, shares)
         gone = set()
         for name, _, standing in changes(self._previous or state, state):
             if standing is Standing.UP:
+                self._left_at.pop(name, None)
                 self.adoptions.cancel(name)
             else:
+                self._left_at.setdefault(name, now)
                 self.adoptions.begin(name)
                 gone.add(name)
         self._previous = state
@@ -86,7 +105,7 @@ class Adopter:
                     self._leave(name, shares, now)
             for target, batch in self.adoptions.batches(now):
                 self._agents[target].adopt(batch)
-        for ended in self.adoptions.settle(self.roster, self._seen_at, now):
+        for ended in self.adoptions.settle(self.roster, self.seen_at, now):
             self.runs += 1
             self.seconds += ended.seconds
             self._review_due = now
@@ -101,17 +120,28 @@ class Adopter:
             if name not in self.silent and (clients := owners.releases(name)):
                 agent.release(clients)
 
+    def ask(self, node: str, moves: Sequence[Move]) -> None:
+        """Let a node adopt clients that are not ours to follow."""
+        self._agents[node].adopt(moves)
+
     def clients(self) -> Iterable[tuple[str, str, Session]]:
         """Yield public key, node and session of the clients that are worth remembering."""
         since = time.time() - self._max_idle
         return (client for client in self.roster.clients() if client[2].handshake >= since)
+
+    def tenants(self, name: str) -> Tenants:
+        """Who is at a node, or may be. Any thread may ask."""
+        with self._lock:
+            sessions = self.roster.at(name)
+        complete = self.seen_at.get(name, float("-inf")) > self._left_at.get(name, float("-inf")) + LATE
+        return Tenants({key: session.handshake for key, session in sessions.items()}, complete)
 
     def _leave(self, name: str, shares: Shares, now: float) -> None:
         planned = self.adoptions.plan(name, self.roster, shares, time.time() - self._max_idle, now)
         if planned:
             event("adoption", node=name, clients=planned)
 
-    def _shares(self, state: State, now: float) -> Shares:
+    def shares(self, state: State, now: float) -> Shares:
         """Who can adopt: an accepting node whose agent answers, and whose clock is right."""
         able = [
             node
@@ -143,11 +173,12 @@ class Adopter:
         return failures
 
     def _hear(self, message: Heard, now: float) -> None:
-        self.roster.update(message.node, message.sessions, message.whole)
+        with self._lock:
+            self.roster.update(message.node, message.sessions, message.whole)
         if self.owners:
             self.owners.hear(message.node, message.sessions, message.whole)
         self._heard_at[message.node] = now
-        self._seen_at[message.node] = message.seen_at
+        self.seen_at[message.node] = message.seen_at
         self._offsets[message.node] = message.offset
         if self.silent.pop(message.node, None) is not None:
             event("agent_heard", node=message.node)

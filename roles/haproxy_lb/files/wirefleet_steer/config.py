@@ -39,7 +39,8 @@ SHAPE: dict[str, Shape] = {
     "owners": Optional(
         {"table": int, "priority": int, "networks": [{"network": str, "interface": str}]},
     ),
-    "adoption": Optional({"rate": float, "max_idle": float}),
+    "adoption": Optional({"rate": float, "max_idle": float, "rebalance": Optional(float)}),
+    "damping": Optional({"downs": int, "window": float, "hold": float, "max_hold": float}),
     "collapse_window": float,
     "listen": [(str, int)],
 }
@@ -59,10 +60,27 @@ class Node:
 
 @dataclass(frozen=True)
 class Adoption:
-    """How many clients a second one node is asked to adopt, and how many seconds old their handshake may be."""
+    """How many clients a second one node is asked to adopt, and how many seconds old their handshake may be.
+
+    ``rebalance``: how many clients a minute are moved to where they are missing, or None.
+    """
 
     rate: float
     max_idle: float
+    rebalance: float | None = None
+
+
+@dataclass(frozen=True)
+class Damping:
+    """A node that went down ``downs`` times within ``window`` seconds gets no clients for ``hold`` seconds.
+
+    With each further time it is twice as long, up to ``max_hold`` seconds.
+    """
+
+    downs: int
+    window: float
+    hold: float
+    max_hold: float
 
 
 @dataclass(frozen=True)
@@ -90,6 +108,7 @@ class Config:
     nodes: Mapping[str, Node]
     owners: Owners | None  # None: nodes translate, and answers find them by themselves
     adoption: Adoption | None
+    damping: Damping | None
     collapse_window: float
     listen: tuple[tuple[str, int], ...]
 
@@ -130,7 +149,8 @@ def _config(read: dict) -> Config:
         ),
         nodes=_nodes(read["nodes"], mask),
         owners=_owners(read["owners"]),
-        adoption=_adoption(read["adoption"]),
+        adoption=Adoption(**_positive("adoption", read["adoption"])) if read["adoption"] else None,
+        damping=Damping(**_positive("damping", read["damping"])) if read["damping"] else None,
         collapse_window=read["collapse_window"],
         listen=tuple(read["listen"]),
     )
@@ -190,13 +210,11 @@ def _owners(read: dict | None) -> Owners | None:
     return Owners(read["table"], tuple(rules), tuple(networks), devices)
 
 
-def _adoption(read: dict | None) -> Adoption | None:
-    if read is None:
-        return None
+def _positive(section: str, read: dict) -> dict:
     for key, value in read.items():
-        if value <= 0:
-            raise ConfigError(f"adoption.{key}: must be more than 0")
-    return Adoption(**read)
+        if value is not None and value <= 0:
+            raise ConfigError(f"{section}.{key}: must be more than 0")
+    return read
 
 
 def _address(key: str, family: str, text: str) -> str:

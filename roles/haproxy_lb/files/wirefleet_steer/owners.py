@@ -139,7 +139,6 @@ class OwnerRoutes:
 
     def __init__(self, config: Owners, nodes: Mapping[str, Mapping[str, str]]) -> None:
         """``nodes``: name -> family -> address."""
-        self.routes = 0  # to clients, as last written
         self._config = config
         self._table = RoutingTable(config.table)
         self._hops = {
@@ -147,6 +146,8 @@ class OwnerRoutes:
             for name, addresses in nodes.items()
         }
         self._claims = Claims()
+        self._wanted: dict[str, Hop] = {}
+        self._versions: dict[str, int | None] = {}  # network -> of which IP, None when it is none of the clients'
         self._unheard = set(nodes)
         self._awaited = set(nodes)
         self._dead: frozenset[str] = frozenset()
@@ -181,10 +182,10 @@ class OwnerRoutes:
         self._due = now + CHECK_INTERVAL  # after a failure, too
         for rule in ensure_rules(self._config.rules):
             event("rule_added", rule=rule)
-        wanted = dict(self._wanted())
-        self.routes = len(wanted)
+        if self._changed:
+            self._wanted = dict(self._routes())
         nowhere = {str(network): Hop() for network in self._config.networks}
-        written = self._table.write({**nowhere, **self._left(wanted), **wanted})
+        written = self._table.write({**nowhere, **self._left(), **self._wanted})
         if written and not self._changed:
             event("routes_restored", table=self._config.table, routes=written)
         self._changed = False
@@ -204,17 +205,23 @@ class OwnerRoutes:
             self._changed = True
             self._due = float("-inf")
 
-    def _wanted(self) -> Iterator[tuple[str, Hop]]:
-        for text, node in self._claims.routes():
-            network = ip_network(text)
-            hop = self._hops.get(node, {}).get(network.version)
-            # A node has no say in other networks than the clients'.
-            if hop and any(n.version == network.version and network.subnet_of(n) for n in self._config.networks):  # type: ignore[arg-type]
-                yield text, hop
+    def _routes(self) -> Iterator[tuple[str, Hop]]:
+        for network, node in self._claims.routes():
+            if network not in self._versions:
+                self._versions[network] = self._version(network)
+            version = self._versions[network]
+            if version and version in self._hops.get(node, {}):
+                yield network, self._hops[node][version]
 
-    def _left(self, wanted: Mapping[str, Hop]) -> dict[str, Hop]:
+    def _version(self, text: str) -> int | None:
+        """A node has no say in other networks than the clients'."""
+        network = ip_network(text)
+        ours = (known for known in self._config.networks if known.version == network.version)
+        return network.version if any(network.subnet_of(known) for known in ours) else None  # type: ignore[arg-type]
+
+    def _left(self) -> dict[str, Hop]:
         """The routes to nodes that were never heard, as they are."""
         hops = {hop for node in self._unheard for hop in self._hops[node].values()}
         if not hops:
             return {}
-        return {network: hop for network, hop in self._table.present().items() if hop in hops and network not in wanted}
+        return {network: hop for network, hop in self._table.present().items() if hop in hops}

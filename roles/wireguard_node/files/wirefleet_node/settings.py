@@ -23,7 +23,6 @@ SHAPE: dict[str, Shape] = {
     "cluster": str,
     "node": str,
     "interface": str,
-    "mesh_interface": str,
     "port": int,
     "listen": [(str, int)],
     "gateway": Optional(
@@ -90,7 +89,6 @@ class Config:
     cluster: str
     node: str
     interface: str
-    mesh_interface: str
     port: int
     listen: tuple[tuple[str, int], ...]
     rules: tuple[Rule, ...]
@@ -135,7 +133,6 @@ def _parse(document: dict[str, Any]) -> Config:
         cluster=document["cluster"],
         node=document["node"],
         interface=document["interface"],
-        mesh_interface=document["mesh_interface"],
         port=document["port"],
         listen=tuple(document["listen"]),
         rules=rules + client_rules,
