@@ -4,6 +4,11 @@
 
 Clients are unmodified, one over IPv4, one over IPv6, in turn. A repetition's outage is its longest time between two
 answers. The last line is JSON: event -> {"n", "median_s", "max_s", "lost", "sent"}.
+
+In the events ``node_killed_1000`` and ``node_killed_10000`` that many simulated clients (bench/simulated.py), of which
+every second one is idle, are at one node when it dies. Measured is, for each, the time from its death until it answers
+another node's handshake: {"n", "median_s", "p99_s", "max_s", "adopted"}, and of the daemons "cpu_percent" of a core
+before and during that and "rss_mib".
 """
 
 from __future__ import annotations
@@ -27,6 +32,7 @@ from traffic.hosts import Lab, until  # noqa: E402
 from traffic.ping import Ping  # noqa: E402
 
 LAB = "bench"
+SIMULATED = {"node_killed_1000": 1_000, "node_killed_10000": 10_000}
 BEFORE, AFTER = 2.0, 5.0  # seconds of pings around what happens
 FAILOVER_SECONDS = 40  # how long a stock client may take
 FAILBACK_SECONDS = 30  # a returned node's own attempts to get its clients back come within 16 s

@@ -40,14 +40,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
+from netns import LIBC, inside
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 LIBRARIES = [str(REPOSITORY / "roles" / role / "files") for role in ("vpn_cluster", "haproxy_lb")]
@@ -74,13 +74,10 @@ FIRST_SOURCE_PORT = 20_000
 FIRST_INDEX = 0x01000000
 GUARD = 0x10000000
 
-CLONE_NEWNET = 0x40000000  # linux/sched.h
 SOL_PACKET, PACKET_QDISC_BYPASS = 263, 20  # linux/if_packet.h
 ETH_P_IP = 0x0800
 BATCH = 256  # packets in one system call
 NGINX_SECONDS = 10
-
-LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 class BenchError(Exception):
@@ -187,21 +184,6 @@ def _checksum(data: bytes) -> int:
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Namespaces
-
-
-@contextmanager
-def inside(namespace: str) -> Iterator[None]:
-    """Be in a network namespace: what is opened or started there stays there."""
-    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    there = os.open(f"/run/netns/{namespace}", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        if LIBC.setns(there, CLONE_NEWNET):
-            raise OSError(ctypes.get_errno(), "setns")
-        yield
-    finally:
-        LIBC.setns(home, CLONE_NEWNET)
-        os.close(there)
-        os.close(home)
 
 
 class Wiring:
