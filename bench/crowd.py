@@ -143,7 +143,8 @@ def node_killed(cluster: Cluster, node: str, count: int) -> dict[str, object]:
             cluster.lab.befall("start", node)
     return {
         "n": count,
-        "adopted": len(waited),
+        "sent": count,
+        "lost": count - len(waited),
         "median_s": round(statistics.median(waited), 2),
         "p99_s": round(waited[math.ceil(len(waited) * 0.99) - 1], 2),
         "max_s": round(waited[-1], 2),

@@ -7,8 +7,8 @@ answers. The last line is JSON: event -> {"n", "median_s", "max_s", "lost", "sen
 
 In the events ``node_killed_1000`` and ``node_killed_10000`` that many simulated clients (bench/simulated.py), of which
 every second one is idle, are at one node when it dies. Measured is, for each, the time from its death until it answers
-another node's handshake: {"n", "median_s", "p99_s", "max_s", "adopted"}, and of the daemons "cpu_percent" of a core
-before and during that and "rss_mib".
+another node's handshake: {"n", "median_s", "p99_s", "max_s", "sent": clients, "lost": those that nobody asked}, and of
+the daemons that live "cpu_percent_before" and "cpu_percent_during" that (of a core), and "rss_mib".
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ import json
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,12 +28,14 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY / "tests"))
 
+import crowd  # noqa: E402
 from traffic.cluster import Client, Cluster, new_port  # noqa: E402
 from traffic.hosts import Lab, until  # noqa: E402
 from traffic.ping import Ping  # noqa: E402
 
 LAB = "bench"
 SIMULATED = {"node_killed_1000": 1_000, "node_killed_10000": 10_000}
+CROWDED = "n1"  # the node that has them all
 BEFORE, AFTER = 2.0, 5.0  # seconds of pings around what happens
 FAILOVER_SECONDS = 40  # how long a stock client may take
 FAILBACK_SECONDS = 30  # a returned node's own attempts to get its clients back come within 16 s
@@ -80,13 +83,20 @@ class Bench:
             until(f"{client.name} is served", FAILOVER_SECONDS, lambda: client.answered(self.targets[client.name]))
             time.sleep(AFTER)
 
+    @contextmanager
+    def revived(self, node: str) -> Iterator[None]:
+        """Whatever happens, the node is back after it."""
+        try:
+            yield
+        finally:
+            self.lab.befall("start", node)
+
     # ---- What happens. Each returns what the client noticed.
 
     def node_killed(self, client: Client) -> Ping:
         node = self.ready(client)
-        with self.watched(client) as ping:
+        with self.revived(node), self.watched(client) as ping:
             self.lab.befall("kill", node)
-        self.lab.befall("start", node)
         return ping
 
     def idle_node_killed(self, client: Client) -> Silence:
@@ -94,10 +104,10 @@ class Bench:
         node, before = self.ready(client), client.handshake
         time.sleep(BEFORE)
         begin = time.monotonic()
-        self.lab.befall("kill", node)
-        until(f"{client.name} has a new session", FAILOVER_SECONDS, lambda: client.handshake > before, pause=0.05)
-        took = time.monotonic() - begin
-        self.lab.befall("start", node)
+        with self.revived(node):
+            self.lab.befall("kill", node)
+            until(f"{client.name} has a new session", FAILOVER_SECONDS, lambda: client.handshake > before, pause=0.05)
+            took = time.monotonic() - begin
         return Silence(took)
 
     def wireguard_killed(self, client: Client) -> Ping:
@@ -161,17 +171,29 @@ class Bench:
             client.host.check_output("wg set wg0 listen-port %s", str(new_port()))
         return ping
 
-    def steer_restarted(self, client: Client) -> Ping:
+    def roam_address(self, client: Client) -> Ping:
         self.ready(client)
+        version = 6 if client.endpoint.startswith("[") else 4
+        home = self.lab.address(client.name, "public", version)
+        away = f"{home.removesuffix(home[-2:])}1{home[-2:]}"
         with self.watched(client) as ping:
-            self.cluster.balancer.check_output("systemctl restart wirefleet-steer")
+            move(client, home, away)
+        move(client, away, home)
         return ping
 
+    def steer_restarted(self, client: Client) -> Ping:
+        """The steering daemon dies with a node."""
+        return self.killed_with_node(client, "wirefleet-steer")
+
     def haproxy_killed(self, client: Client) -> Ping:
-        self.ready(client)
-        with self.watched(client) as ping:
-            self.cluster.balancer.check_output("systemctl kill --signal=KILL haproxy")
-        self.cluster.balancer.check_output("systemctl restart haproxy")
+        """HAProxy dies with a node."""
+        return self.killed_with_node(client, "haproxy")
+
+    def killed_with_node(self, client: Client, unit: str) -> Ping:
+        node = self.ready(client)
+        with self.revived(node), self.watched(client) as ping:
+            self.lab.befall("kill", node)
+            self.cluster.balancer.check_output("systemctl kill --signal=KILL %s", unit)
         return ping
 
     def node_killed_stock(self, client: Client) -> Ping:
@@ -202,17 +224,20 @@ EVENTS = (
     "undrain",
     "weight",
     "failback",
+    "roam_address",
     "roam_port",
     "steer_restarted",
     "haproxy_killed",
     "node_killed_stock",
+    # Last, because the cluster gets their clients first.
+    *SIMULATED,
 )
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--repetitions", "-n", type=int, default=10)
-    parser.add_argument("--no-setup", action="store_true", help="the lab is up and the playbook has run")
+    parser.add_argument("--no-setup", action="store_true", help="the lab is as the last run of this left it")
     parser.add_argument("events", nargs="*", metavar="EVENT", help=f"of {', '.join(EVENTS)}; all without any")
     options = parser.parse_args()
     if unknown := set(options.events) - set(EVENTS):
@@ -220,16 +245,23 @@ def main() -> int:
     if not options.no_setup:
         set_up()
     bench = Bench()
-    figures: dict[str, dict[str, float]] = {}
+    figures: dict[str, Mapping[str, object]] = {}
+    registered = False
     print(ROW.format("event", n="n", median_s="median/s", max_s="max/s", lost="lost", sent="sent"), flush=True)
     for event in options.events or EVENTS:
-        figures[event] = measure(bench, getattr(bench, event), options.repetitions)
+        if event in SIMULATED:
+            if not registered:
+                converge(crowd.variables(max(SIMULATED.values())))
+                registered = True
+            figures[event] = crowd.node_killed(bench.cluster, CROWDED, SIMULATED[event])
+        else:
+            figures[event] = measure(bench, getattr(bench, event), options.repetitions)
         print(ROW.format(event, **figures[event]), flush=True)
     print(json.dumps(figures))
     return 0
 
 
-def measure(bench: Bench, happen: Callable[[Client], Ping | Silence], repetitions: int) -> dict[str, float]:
+def measure(bench: Bench, happen: Callable[[Client], Ping | Silence], repetitions: int) -> Mapping[str, object]:
     clients = list(bench.cluster.clients.values())
     pings = [happen(clients[number % len(clients)]) for number in range(repetitions)]
     return {
@@ -241,14 +273,32 @@ def measure(bench: Bench, happen: Callable[[Client], Ping | Silence], repetition
     }
 
 
+def move(client: Client, source: str, target: str) -> None:
+    """Change the client's address in the public network."""
+    length, nodad = ("64", "nodad") if ":" in source else ("24", "")
+    script = f"ip address del {source}/{length} dev public; ip address add {target}/{length} dev public {nodad}"
+    client.host.check_output(script)
+
+
 def set_up() -> None:
     """Start the lab's hosts and make them a cluster."""
-    log = REPOSITORY / ".lab" / LAB / "site.log"
     subprocess.run([sys.executable, "lab/lab.py", "up", LAB], cwd=REPOSITORY, check=True)
+    converge({})
+
+
+def converge(variables: Mapping[str, object]) -> None:
+    """Run the playbook, and tell how long that took. Simulated clients of an earlier run may go."""
+    begin = time.monotonic()
     playbook = Path(sys.executable).parent / "ansible-playbook"
     command = [str(playbook), "-i", f"lab/inventories/{LAB}", "playbooks/site.yml", "-e", "vpn_bootstrap=true"]
-    with log.open("w") as output:
-        subprocess.run(command, cwd=REPOSITORY, check=True, stdout=output, stderr=subprocess.STDOUT)
+    command += ["-e", f"vpn_max_removals={max(SIMULATED.values())}"]
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as extra:
+        json.dump(variables, extra)
+        extra.flush()
+        with (REPOSITORY / ".lab" / LAB / "site.log").open("w") as log:
+            command += ["-e", f"@{extra.name}"]
+            subprocess.run(command, cwd=REPOSITORY, check=True, stdout=log, stderr=subprocess.STDOUT)
+    print(f"the playbook took {time.monotonic() - begin:.0f} s", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
+import os
 import select
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import NoReturn
 
 from wirefleet import __version__, prometheus
@@ -45,6 +47,12 @@ def prepare(config: Config) -> None:
         event("table_replaced", table=config.table, reason="a set or map is defined otherwise", sessions="lost")
 
 
+def _memory() -> Path | None:
+    """Return the file for what has to outlive us, where systemd has made a directory for it."""
+    directory = os.environ.get("RUNTIME_DIRECTORY")
+    return Path(directory, "clients.json") if directory else None
+
+
 class Steer:
     """What the daemon knows.
 
@@ -65,7 +73,7 @@ class Steer:
         self._written: State | None = None  # the state that self.elements were made for
         self._guard_due = self._probes_due = float("-inf")
         self._census = metrics.CensusCache()
-        self._adopter = Adopter(config, config.adoption) if config.adoption else None
+        self._adopter = Adopter(config, config.adoption, _memory()) if config.adoption else None
         self._teach_until = float("-inf")
         self._taught: set[str] = set()  # public keys of clients that the table was told of
 
