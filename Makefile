@@ -94,6 +94,10 @@ bench-steer: $(VENV) ## Measure packets through the balancer, beside plain routi
 bench-failover: $(VENV) ## Measure what clients notice of failures, in the lab `bench` (N=10)
 	python bench/failover.py --repetitions $(or $(N),10)
 
+.PHONY: bench-drain
+bench-drain: $(VENV) ## Measure the drain of a node with 50 busy clients, in the lab `bench` (N=3)
+	python bench/drain.py --repetitions $(or $(N),3)
+
 .PHONY: build
 build: $(VENV) ## Build the collection's archive into build/
 	ansible-galaxy collection build --force --output-path build

@@ -30,14 +30,13 @@ STEADY_SECONDS = 30  # in which nothing happens
 SETTLE_SECONDS = 10  # until every agent's word of the last client is with the balancer
 
 
-def variables(count: int) -> dict[str, list[dict[str, str]]]:
-    """What the inventory has to say of them."""
-    return {
-        "vpn_clients": [
-            {"name": f"sim-{number:05}", "public_key": base64.b64encode(Keys.numbered(number).public).decode()}
-            for number in range(count)
-        ]
-    }
+def variables(count: int) -> dict[str, object]:
+    """What the inventory has to say of them; those at one node shall stay there."""
+    clients = [
+        {"name": f"sim-{number:05}", "public_key": base64.b64encode(Keys.numbered(number).public).decode()}
+        for number in range(count)
+    ]
+    return {"vpn_clients": clients, "vpn_rebalance": 0}
 
 
 class Daemon:

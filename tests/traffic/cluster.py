@@ -101,7 +101,7 @@ class Cluster:
         """`wirefleet-steer status`, by node: its state in HAProxy and in the kernel, slots, sessions."""
         # 1 says that no node takes clients; the table is there all the same.
         answer = self.balancer.run_expect([0, 1], "wirefleet-steer status --json")
-        return {row["node"]: row for row in json.loads(answer.stdout)}
+        return {row["node"]: row for row in json.loads(answer.stdout)["nodes"]}
 
     def wait(self, node: str, goal: str, seconds: float = 60) -> float:
         """Until HAProxy and the kernel agree that a node is "up" or "drained"; return how many seconds that took."""

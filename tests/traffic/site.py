@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs of the site playbook: from a clone, and from somebody else's repository with the collection as it is shipped."""
+"""Runs of playbooks: from a clone, and from somebody else's repository with the collection as it is shipped."""
 
 from __future__ import annotations
 
@@ -61,15 +61,19 @@ class InfraRepository:
 
     def site(self, *inventories: Path, options: tuple[str, ...] = ()) -> Run:
         """Run the site playbook as it is installed here."""
-        return _site(self.directory, "wirefleet.vpn.site", inventories, options)
+        return self.play("wirefleet.vpn.site", *inventories, options=options)
+
+    def play(self, playbook: str, *inventories: Path, options: tuple[str, ...] = ()) -> Run:
+        """Run any playbook that is installed here, by its full name."""
+        return _play(self.directory, playbook, inventories, options)
 
 
 def site_of_checkout(*inventories: Path, options: tuple[str, ...] = ()) -> Run:
     """Run the site playbook as in a clone of the repository."""
-    return _site(REPOSITORY, "playbooks/site.yml", inventories, options)
+    return _play(REPOSITORY, "playbooks/site.yml", inventories, options)
 
 
-def _site(directory: Path, playbook: str, inventories: tuple[Path, ...], options: tuple[str, ...]) -> Run:
+def _play(directory: Path, playbook: str, inventories: tuple[Path, ...], options: tuple[str, ...]) -> Run:
     inventory = [f"--inventory={path}" for path in inventories]
     return _run(directory, "ansible-playbook", *inventory, *options, playbook, check=False)
 

@@ -72,6 +72,8 @@ def test_an_haproxy_of_somebody_else(lab: Lab) -> None:
             '{"vpn_balancers_group": "wireguard_nodes"}', "n1: is in wireguard_nodes and in haproxy_lbs", id="one host"
         ),
         pytest.param("vpn_port=0", "vpn_port: 0 is not a port (1 to 65535)", id="port"),
+        pytest.param("haproxy_lb_check_inter=soon", "lb1: haproxy_lb_check_inter: soon is no time", id="no time"),
+        pytest.param("haproxy_lb_check_fall=twice", "haproxy_lb_check_fall", id="no number"),
     ],
 )
 def test_variables_that_can_not_work(lab: Lab, variables: str, because: str) -> None:

@@ -8,10 +8,10 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
-from wirefleet.command import CommandError
+from wirefleet.cli import CommandLine
 from wirefleet.config import ConfigError
 
 from . import status
@@ -20,40 +20,20 @@ from .daemon import Steer, prepare
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    options = _parser().parse_args(argv)
-    try:
-        if options.command == "check-config":
-            load(options.file)
-            return 0
-        run: Callable[[Config, argparse.Namespace], int] = options.run
-        return run(load(options.config), options)
-    except (ConfigError, CommandError, OSError) as error:
-        print(f"wirefleet-steer: {error}", file=sys.stderr)
-        return 2
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="wirefleet-steer", description="Steering of a wirefleet balancer.")
-    parser.add_argument("--config", metavar="FILE", default="/etc/wirefleet/default/steer.json")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
-    def add(name: str, run: Callable[[Config, argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
-        command = commands.add_parser(name, help=text, description=text)
-        command.set_defaults(run=run)
-        return command
-
-    add("run", _run, "run the daemon (systemd does this)")
-    add("prepare", _prepare, "put the guard and the table in place, before forwarding is turned on")
-    table = add("status", _status, "show every node; exit 0 when one takes clients, 1 when none does")
-    table.add_argument("--json", action="store_true", help="the same for programs")
-    add("explain", _explain, "say why a node is in its state, and what can be done").add_argument("node")
-    wait = add("wait", _wait, "wait until a node is up, drained or settled; exit 1 when it takes too long")
+    program = CommandLine(
+        "wirefleet-steer", "Steering of a wirefleet balancer.", "/etc/wirefleet/default/steer.json", load
+    )
+    program.add("run", _run, "run the daemon (systemd does this)")
+    program.add("prepare", _prepare, "put the guard and the table in place, before forwarding is turned on")
+    table = program.add("status", _status, "show every node; exit 0 when one takes clients, 1 when none does")
+    table.add_argument("--json", action="store_true", help="the same for programs, and the balancer's own state")
+    program.add("explain", _explain, "say why a node is in its state, and what can be done").add_argument("node")
+    wait = program.add("wait", _wait, "wait until a node is where GOAL says; exit 1 when it takes too long")
     wait.add_argument("node")
-    wait.add_argument("goal", choices=("up", "drained", "settled"))
+    wait.add_argument("goal", choices=status.GOALS, metavar="GOAL", help=", ".join(status.GOALS))
     wait.add_argument("--timeout", type=float, default=30.0, metavar="SECONDS")
-    check = commands.add_parser("check-config", help="exit 0 when FILE is a valid configuration")
-    check.add_argument("file", metavar="FILE")
-    return parser
+    wait.add_argument("--json", action="store_true", help="say for programs how far it is")
+    return program.main(argv)
 
 
 def _run(config: Config, _options: argparse.Namespace) -> int:
@@ -70,26 +50,33 @@ def _status(config: Config, options: argparse.Namespace) -> int:
     sessions = status.count_sessions(config, snapshot)
     rows = [asdict(row) for row in status.rows(config, snapshot, sessions, status.count_clients(config))]
     if options.json:
-        print(json.dumps(rows, indent=2))
+        print(json.dumps({**status.balancer(config, snapshot), "nodes": rows}, indent=2))
     else:
         print(_table(rows))
     return 0 if any(status.takes_clients(snapshot, node) for node in config.nodes.values()) else 1
 
 
 def _explain(config: Config, options: argparse.Namespace) -> int:
-    for line in status.explain(config, status.take(config), _node(config, options.node), time.time()):
+    for line in _explained(config, _node(config, options.node)):
         print(line)
     return 0
 
 
 def _wait(config: Config, options: argparse.Namespace) -> int:
     node = _node(config, options.node)
-    if status.wait(config, node, options.goal, options.timeout):
-        return 0
-    print(f"wirefleet-steer: {node.name} is not {options.goal} after {options.timeout:g} s:", file=sys.stderr)
-    for line in status.explain(config, status.take(config), node, time.time()):
-        print(line, file=sys.stderr)
-    return 1
+    progress = status.wait(config, node, options.goal, options.timeout)
+    if options.json:
+        print(json.dumps(asdict(progress)))
+    elif not progress.reached:
+        print(f"wirefleet-steer: {node.name} is not {options.goal} after {options.timeout:g} s:", file=sys.stderr)
+        for line in _explained(config, node):
+            print(line, file=sys.stderr)
+    return 0 if progress.reached else 1
+
+
+def _explained(config: Config, node: Node) -> Iterator[str]:
+    now = time.time()
+    return status.explain(config, status.take(config), node, now, status.clients_of(config, node, now))
 
 
 def _node(config: Config, name: str) -> Node:

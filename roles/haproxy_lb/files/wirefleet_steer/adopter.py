@@ -5,15 +5,17 @@
 from __future__ import annotations
 
 import queue
+import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from wirefleet.log import event
 
 from . import memory
-from .adoption import Adoptions, Roster, Session, Shares, wrong_clocks
+from .adoption import Adoptions, Move, Roster, Session, Shares, wrong_clocks
 from .agents import Adopting, Agent, Failed, Heard, Message
 from .config import Adoption, Config
 from .decide import Standing, State, changes
@@ -21,13 +23,26 @@ from .decide import Standing, State, changes
 REVIEW = 5.0  # seconds: who was left behind, or came to light only after its node had gone?
 AGENT_GRACE = 10.0  # seconds in which an agent that is not there, at a node that is, may come back
 FRESH = 5.0  # seconds: an agent that was silent for longer is not asked to adopt anybody
+LATE = 1.0  # seconds: a handshake that was answered before a node was drained may be confirmed as much later
+
+
+@dataclass(frozen=True)
+class Tenants:
+    """The clients of a node, by public key, with their latest handshake there in seconds since the epoch.
+
+    ``complete``: the node was looked at since it takes no more clients, so that nobody is missing.
+    """
+
+    handshakes: Mapping[str, int]
+    complete: bool
 
 
 class Adopter:
     """What other threads may look at:
 
     ``counts``: node -> clients, as of the last review. ``runs`` and ``seconds``: how many times the clients of a node
-    were adopted, and how long that took in all. ``silent``: agent that is not heard -> why.
+    were adopted, and how long that took in all. ``silent``: agent that is not heard -> why. ``seen_at``: when each node
+    looked at what the roster has of it, on the monotonic clock.
     """
 
     def __init__(self, config: Config, adoption: Adoption, file: Path | None = None) -> None:
@@ -45,9 +60,11 @@ class Adopter:
             node.name: Agent(node.name, node.agent, self._inbox) for node in config.nodes.values() if node.agent
         }
         self._heard_at: dict[str, float] = {}
-        self._seen_at: dict[str, float] = {}
+        self.seen_at: dict[str, float] = {}
         self._offsets: dict[str, float] = {}
         self._wrong: frozenset[str] = frozenset()
+        self._left_at: dict[str, float] = {}  # when a node ceased to be up
+        self._lock = threading.Lock()  # for the roster, which other threads may ask about
         self._previous: State | None = None
         self._review_due = float("-inf")
         self._file = file
@@ -62,14 +79,16 @@ class Adopter:
         """One turn of the daemon's loop; ``state`` is what the kernel was just made to follow."""
         now = time.monotonic()
         failures = self._listen(now)
-        shares = self._shares(state, now)
+        shares = self.shares(state, now)
         for failure in failures:
             self.adoptions.failed(failure.node, failure.keys, shares)
         gone = set()
         for name, _, standing in changes(self._previous or state, state):
             if standing is Standing.UP:
+                self._left_at.pop(name, None)
                 self.adoptions.cancel(name)
             else:
+                self._left_at.setdefault(name, now)
                 self.adoptions.begin(name)
                 gone.add(name)
         self._previous = state
@@ -85,13 +104,17 @@ class Adopter:
                     self._leave(name, shares, now)
             for target, batch in self.adoptions.batches(now):
                 self._agents[target].adopt(batch)
-        for ended in self.adoptions.settle(self.roster, self._seen_at, now):
+        for ended in self.adoptions.settle(self.roster, self.seen_at, now):
             self.runs += 1
             self.seconds += ended.seconds
             self._review_due = now
             event("adopted", node=ended.origin, seconds=f"{ended.seconds:.2f}", **ended.results)
         for name, agent in self._agents.items():
             agent.hurry = name in self.adoptions.targets
+
+    def ask(self, node: str, moves: Sequence[Move]) -> None:
+        """Let a node adopt clients that are not ours to follow."""
+        self._agents[node].adopt(moves)
 
     def clients(self) -> Iterable[tuple[str, str, Session]]:
         """Yield public key, node and session of the clients that are worth remembering."""
@@ -121,12 +144,19 @@ class Adopter:
             event("memory_failed", file=self._file, error=trouble)
         self._memory_trouble = trouble
 
+    def tenants(self, name: str) -> Tenants:
+        """Who is at a node, or may be. Any thread may ask."""
+        with self._lock:
+            sessions = self.roster.at(name)
+        complete = self.seen_at.get(name, float("-inf")) > self._left_at.get(name, float("-inf")) + LATE
+        return Tenants({key: session.handshake for key, session in sessions.items()}, complete)
+
     def _leave(self, name: str, shares: Shares, now: float) -> None:
         planned = self.adoptions.plan(name, self.roster, shares, time.time() - self._max_idle, now)
         if planned:
             event("adoption", node=name, clients=planned)
 
-    def _shares(self, state: State, now: float) -> Shares:
+    def shares(self, state: State, now: float) -> Shares:
         """Who can adopt: an accepting node whose agent answers, and whose clock is right."""
         able = [
             node
@@ -158,9 +188,10 @@ class Adopter:
     def _hear(self, message: Heard, now: float) -> None:
         if message.node not in self._heard_at:
             self._review_due = now  # clients of a node that died before we started may have waited for this one
-        self.roster.update(message.node, message.sessions, message.whole)
+        with self._lock:
+            self.roster.update(message.node, message.sessions, message.whole)
         self._heard_at[message.node] = now
-        self._seen_at[message.node] = message.seen_at
+        self.seen_at[message.node] = message.seen_at
         self._offsets[message.node] = message.offset
         if self.silent.pop(message.node, None) is not None:
             event("agent_heard", node=message.node)

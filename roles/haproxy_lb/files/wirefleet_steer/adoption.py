@@ -232,7 +232,7 @@ class Shares:
 
     def __init__(self, weights: Mapping[str, Mapping[str, int]]) -> None:
         """``weights``: nftables family -> node -> weight, of nodes that can adopt."""
-        self._weights = weights
+        self.weights = weights
         self._wheels = {family: wheel(shares) for family, shares in weights.items()}
 
     def target(self, key: str, family: str) -> str | None:
@@ -242,7 +242,7 @@ class Shares:
 
     def without(self, node: str) -> Shares:
         return Shares(
-            {family: {n: w for n, w in shares.items() if n != node} for family, shares in self._weights.items()}
+            {family: {n: w for n, w in shares.items() if n != node} for family, shares in self.weights.items()}
         )
 
 

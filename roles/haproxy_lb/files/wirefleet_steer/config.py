@@ -36,7 +36,8 @@ SHAPE: dict[str, Shape] = {
             "agent": Optional((str, int)),
         }
     ),
-    "adoption": Optional({"rate": float, "max_idle": float}),
+    "adoption": Optional({"rate": float, "max_idle": float, "rebalance": Optional(float)}),
+    "damping": Optional({"downs": int, "window": float, "hold": float, "max_hold": float}),
     "collapse_window": float,
     "listen": [(str, int)],
 }
@@ -56,10 +57,27 @@ class Node:
 
 @dataclass(frozen=True)
 class Adoption:
-    """How many clients a second one node is asked to adopt, and how many seconds old their handshake may be."""
+    """How many clients a second one node is asked to adopt, and how many seconds old their handshake may be.
+
+    ``rebalance``: how many clients a minute are moved to where they are missing, or None.
+    """
 
     rate: float
     max_idle: float
+    rebalance: float | None = None
+
+
+@dataclass(frozen=True)
+class Damping:
+    """A node that went down ``downs`` times within ``window`` seconds gets no clients for ``hold`` seconds.
+
+    With each further time it is twice as long, up to ``max_hold`` seconds.
+    """
+
+    downs: int
+    window: float
+    hold: float
+    max_hold: float
 
 
 @dataclass(frozen=True)
@@ -76,6 +94,7 @@ class Config:
     guard: tuple[Rule, ...]
     nodes: Mapping[str, Node]
     adoption: Adoption | None
+    damping: Damping | None
     collapse_window: float
     listen: tuple[tuple[str, int], ...]
 
@@ -113,7 +132,8 @@ def _config(read: dict) -> Config:
             for interface in read["guard"]["interfaces"]
         ),
         nodes=_nodes(read["nodes"], mask),
-        adoption=_adoption(read["adoption"]),
+        adoption=Adoption(**_positive("adoption", read["adoption"])) if read["adoption"] else None,
+        damping=Damping(**_positive("damping", read["damping"])) if read["damping"] else None,
         collapse_window=read["collapse_window"],
         listen=tuple(read["listen"]),
     )
@@ -155,13 +175,11 @@ def _nodes(read: dict, mask: int) -> dict[str, Node]:
     return nodes
 
 
-def _adoption(read: dict | None) -> Adoption | None:
-    if read is None:
-        return None
+def _positive(section: str, read: dict) -> dict:
     for key, value in read.items():
-        if value <= 0:
-            raise ConfigError(f"adoption.{key}: must be more than 0")
-    return Adoption(**read)
+        if value is not None and value <= 0:
+            raise ConfigError(f"{section}.{key}: must be more than 0")
+    return read
 
 
 def _address(key: str, family: str, text: str) -> str:

@@ -9,7 +9,9 @@ import select
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 from typing import NoReturn
 
@@ -25,9 +27,11 @@ from . import haproxy, kernel, metrics, probe
 from .adopter import Adopter
 from .census import census
 from .config import Config
+from .damping import Damper
 from .decide import NodeState, Standing, State, changes, decide
 from .elements import EMPTY, Elements, client_key, mark, script, standing, wanted
 from .haproxy import HAProxyError, Report
+from .rebalancer import Rebalancer
 
 INSPECTION = 0.2  # seconds between two looks at the ruleset, however often it changes
 GUARD_INTERVAL = 5.0  # seconds; routing rules give no notice
@@ -36,7 +40,7 @@ STALE_AFTER = 5.0  # seconds without a round, after which the loop counts as dea
 TEACHING_TIME = 10.0  # seconds after the table was found empty: all agents have spoken by then
 
 # What a round consists of, besides the probes.
-HAPROXY, TABLE, GUARD, ADOPTION = "haproxy", "table", "guard", "adoption"
+HAPROXY, TABLE, GUARD, ADOPTION, REBALANCE = "haproxy", "table", "guard", "adoption", "rebalance"
 
 
 def prepare(config: Config) -> None:
@@ -72,8 +76,12 @@ class Steer:
         self._stale = True  # the table may hold something else than self.elements
         self._written: State | None = None  # the state that self.elements were made for
         self._guard_due = self._probes_due = float("-inf")
+        self._probe_pauses = cycle(probe.PAUSES)
         self._census = metrics.CensusCache()
+        self._damper = Damper(config.damping) if config.damping else None
         self._adopter = Adopter(config, config.adoption, _memory()) if config.adoption else None
+        pace = config.adoption.rebalance if config.adoption else None
+        self._rebalancer = Rebalancer(config, self._adopter, pace) if self._adopter and pace else None
         self._teach_until = float("-inf")
         self._taught: set[str] = set()  # public keys of clients that the table was told of
 
@@ -96,8 +104,10 @@ class Steer:
             self._adopter.round(self.state)
             if now < self._teach_until:
                 self._attempt(ADOPTION, partial(self._teach, self._adopter))
+            if self._rebalancer:
+                self._attempt(REBALANCE, partial(self._rebalancer.round, self.state))
         if now >= self._probes_due:
-            self._probes_due = now + probe.INTERVAL
+            self._probes_due = now + next(self._probe_pauses)
             for name in self.config.nodes:
                 self._attempt(f"probe {name}", partial(self._renew_probe, name))
         self.round_at = now
@@ -149,11 +159,21 @@ class Steer:
             return Response.from_json(
                 503 if problem else 200, {"version": __version__, "problem": problem, "held": held}
             )
+        if request.path == "/v1/damped" and self._damper:
+            return Response.from_json(200, {"version": 1, "damped": self._damper.remaining(time.monotonic())})
         if request.path == "/v1/clients" and self._adopter:
-            return Response.from_json(200, {"version": 1, "clients": dict(self._adopter.counts)})
+            return self._answer_clients(self._adopter, request.query.get("node"))
         if request.path == "/metrics":
             return Response(200, prometheus.render(self._metrics()), prometheus.CONTENT_TYPE)
         return None
+
+    def _answer_clients(self, adopter: Adopter, node: str | None) -> Response | None:
+        """How many clients each node has, or who those of one node are."""
+        if node is None:
+            return Response.from_json(200, {"version": 1, "clients": dict(adopter.counts)})
+        if node not in self.config.nodes:
+            return None
+        return Response.from_json(200, {"version": 1, "node": node, **asdict(adopter.tenants(node))})
 
     def _metrics(self) -> list[prometheus.Metric]:
         families = self.config.families
@@ -167,7 +187,11 @@ class Steer:
             dropped={family: kernel.counters(family, self.config.table) for family in families},
             census={family: self._census.get(family, self.config.table) for family in families},
         )
-        return page + metrics.adoption(self.config, self._adopter) if self._adopter else page
+        if self._adopter:
+            page += metrics.adoption(self.config, self._adopter)
+        if self._rebalancer:
+            page += metrics.rebalancing(self.config, self._rebalancer.rebalance)
+        return page
 
     def _attempt(self, what: str, action: Callable[[], None]) -> None:
         """A part that fails must not stop the others: log it once, try again in the next round."""
@@ -183,17 +207,26 @@ class Steer:
 
     def _follow_haproxy(self) -> None:
         self.reports = haproxy.servers(self.config.haproxy_socket, self.config.backend)
-        state = decide(self.state, self.reports, time.monotonic(), self.config.collapse_window)
+        now = time.monotonic()
+        state = decide(self.state, self.reports, now, self.config.collapse_window)
+        waiting: Mapping[str, float] = {}
+        if self._damper:
+            state = self._damper.damp(state, now)
+            waiting = self._damper.remaining(now)
         for name, old, new in changes(self.state, state):
             report = self.reports.get(name)
             self.transitions[name] += 1
+            if new is Standing.DRAINING and name in waiting:
+                reason = f"it went down too often: no clients for {waiting[name]:.0f} s"
+            else:
+                reason = report.check if report else ""
             event(
                 "node",
                 node=name,
                 state=new.value,
                 was=old.value,
                 haproxy=report and report.status,
-                reason=(report and report.check) or None,
+                reason=reason or None,
             )
         if state.held and not self.state.held:
             self.totals["holds"] += 1
@@ -269,4 +302,6 @@ class Steer:
     def _renew_probe(self, name: str) -> None:
         node, report = self.config.nodes[name], self.reports.get(name)
         if node.probe_interface and node.probe_key and report and probe.unanswered(report):
-            probe.renew(node.probe_interface, node.probe_key)
+            age = probe.handshake_age(node.probe_interface, node.probe_key, time.time())
+            if age is None or age > probe.ALIVE:
+                probe.renew(node.probe_interface, node.probe_key)

@@ -34,15 +34,20 @@ class NodeState:
 
 @dataclass(frozen=True)
 class State:
-    """``held``: nodes that stay what they were although their checks fail (see ``decide``)."""
+    """``held``: nodes that stay what they were although their checks fail (see ``decide``).
+
+    ``damped``: nodes that get no clients although their checks pass (see ``damping``).
+    """
 
     nodes: Mapping[str, NodeState]
     held: frozenset[str] = frozenset()
+    damped: frozenset[str] = frozenset()
 
     def standing(self, name: str) -> Standing:
         """What the kernel shall do with the node."""
         node = self.nodes[name]
-        return node.before_loss if name in self.held else node.standing
+        standing = node.before_loss if name in self.held else node.standing
+        return Standing.DRAINING if standing is Standing.UP and name in self.damped else standing
 
     def weight(self, name: str) -> int:
         """The node's share of new clients."""

@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import socket
 from dataclasses import dataclass
+from http import HTTPStatus
 
 TIMEOUT = 2.0  # seconds for an answer; HAProxy gives it within milliseconds or not at all
 SERVERS = 4  # "show stat": the type that selects servers
@@ -26,6 +28,12 @@ class Report:
     check_status: str = ""  # "INI", "L4TOUT", "L7OK", …; empty while checks are off
     check: str = ""  # the last check for people: what it found, and the server's words
     last_change: int = 0  # seconds since the status changed
+    code: int = 0  # the last check's HTTP status, if there is one
+
+    @property
+    def drained(self) -> bool:
+        """The node's agent says so. A server that was down before stays "DOWN" by that, one that was up is "NOLB"."""
+        return self.code == HTTPStatus.NOT_FOUND
 
     @property
     def refused(self) -> bool:
@@ -50,6 +58,12 @@ def servers(path: str, backend: str) -> dict[str, Report]:
     return parse(ask(path, f"show stat {backend} {SERVERS} -1"))
 
 
+def version(path: str) -> str:
+    """Return the version of the HAProxy that runs."""
+    found = re.search(r"^Version: (\S+)", ask(path, "show info"), re.MULTILINE)
+    return found[1] if found else "unknown"
+
+
 def parse(answer: str) -> dict[str, Report]:
     """Read the CSV of ``show stat``; columns are found by name, later versions add more."""
     if not answer.startswith("# "):
@@ -62,6 +76,7 @@ def parse(answer: str) -> dict[str, Report]:
                 check_status=row["check_status"].removeprefix("* "),  # the star: a check is under way
                 check=": ".join(filter(None, (row["check_desc"], row["last_chk"]))),
                 last_change=int(row["lastchg"] or 0),
+                code=int(row["check_code"] or 0),
             )
             for row in csv.DictReader(io.StringIO(answer[2:]))
         }

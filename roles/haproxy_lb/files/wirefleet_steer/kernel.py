@@ -70,6 +70,26 @@ def teach(family: str, table: str, owners: Sequence[tuple[str, str]]) -> int:
     return len(owners)
 
 
+def assign(family: str, table: str, owners: Sequence[tuple[str, str]]) -> None:
+    """Set client's key -> its node's mark in "affinity", whatever is known of it.
+
+    The kernel refuses a whole transaction for one key to delete that it does not have, so a batch that fails is halved.
+    """
+    keys = ", ".join(key for key, _ in owners)
+    add = f"add element {family} {table} affinity {{ {', '.join(f'{key} : {value}' for key, value in owners)} }}\n"
+    try:
+        nft.apply(f"delete element {family} {table} affinity {{ {keys} }}\n{add}")
+    except CommandError as error:
+        if "No such file" not in error.stderr:
+            raise
+        middle = len(owners) // 2
+        if not middle:
+            nft.apply(add)
+            return
+        for half in (owners[:middle], owners[middle:]):
+            assign(family, table, half)
+
+
 def _element(name: str, kind: str, item: Any) -> tuple[str, str | None]:
     """Translate one element of nft's JSON: a key, or a pair of key and value in a map."""
     key, value = item if kind == "map" else (item, None)

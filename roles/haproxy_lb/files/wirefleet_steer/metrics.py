@@ -17,6 +17,8 @@ from .census import census
 from .config import Config
 from .decide import Standing, State
 from .elements import Elements, slots
+from .rebalance import RESULTS as REBALANCED
+from .rebalance import Rebalance
 
 LEARNED = ("sessions", "affinity")  # the maps of steer.nft whose size depends on the clients
 CENSUS_TIME = 30.0  # seconds: a count walks every element, so it is not made for every scrape
@@ -56,6 +58,7 @@ def page(
     known = _metric("node_state", "1 for the state that the kernel treats the node by.")
     weight = _metric("node_weight", "The node's share of new clients, by HAProxy's weight.")
     held = _metric("node_held", "The node's checks fail, but all do, so it stays what it was.")
+    damped = _metric("node_damped", "The node's checks pass, but it went down too often and has to wait for clients.")
     changed = _metric("node_transitions_total", "Changes of the node's state.", "counter")
     share = _metric("node_slots", "The node's slots of the wheel that new clients are dealt by.")
     learned = _metric("node_map_elements", "What the table has learned: sessions (indices) and affinity (clients).")
@@ -65,6 +68,7 @@ def page(
             known.add(state.standing(name) is standing, **labels, state=standing.value)
         weight.add(state.weight(name), **labels)
         held.add(name in state.held, **labels)
+        damped.add(name in state.damped, **labels)
         changed.add(transitions.get(name, 0), **labels)
         for family in config.families:
             if family in elements:
@@ -90,7 +94,7 @@ def page(
         _metric("guard_repairs_total", "How often the guard's routing rule was missing.", "counter").add(
             totals.get("guard_repairs", 0), **cluster
         ),
-        *(known, weight, held, changed, share, learned, drops, sizes),
+        *(known, weight, held, damped, changed, share, learned, drops, sizes),
     ]
 
 
@@ -114,6 +118,17 @@ def adoption(config: Config, adopter: Adopter) -> list[Metric]:
         ),
         *(clients, heard, moved),
     ]
+
+
+def rebalancing(config: Config, rebalance: Rebalance) -> list[Metric]:
+    """Return the metrics that are there while clients are moved to where they are missing."""
+    cluster = {"cluster": config.cluster}
+    moved = _metric(
+        "rebalanced_clients_total", "Clients that were to move to another node, by what they did.", "counter"
+    )
+    for result in REBALANCED:
+        moved.add(rebalance.totals[result], **cluster, result=result)
+    return [_metric("rebalancing", "Clients are being moved.").add(rebalance.active, **cluster), moved]
 
 
 def _metric(name: str, text: str, kind: str = "gauge") -> Metric:

@@ -4,6 +4,9 @@
 
 After a node was away, WireGuard's own timers (a handshake every 5 s, given up after 90 s, then none until the next
 packet) would add seconds to its return. A peer that has just been added has no such past.
+
+But a node under load answers a handshake with a cookie only. WireGuard keeps that for its own next attempt, 5 s later,
+and a peer that is added anew has forgotten it. So every now and then it is left alone for long enough.
 """
 
 from __future__ import annotations
@@ -12,7 +15,8 @@ from wirefleet.command import run
 
 from .haproxy import Report
 
-INTERVAL = 2.0  # seconds between two attempts
+PAUSES = (2.0, 2.0, 8.0)  # seconds from one attempt to the next, over and over
+ALIVE = 5.0  # seconds after a handshake in which a check is still to notice it
 UNANSWERED = frozenset({"L4TOUT", "L4CON", "L6TOUT", "L7TOUT", "SOCKERR"})
 
 

@@ -8,7 +8,9 @@ import http.client
 import json
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
 
 from wirefleet.command import CommandError
 from wirefleet.iproute import missing_rules
@@ -21,6 +23,10 @@ from .elements import Elements, slots, standing
 from .haproxy import HAProxyError, Report
 
 DAEMON_TIMEOUT = 2.0  # seconds
+SESSION_LIFE = 180  # seconds: REJECT_AFTER_TIME, after which nobody uses a session any more
+EMPTY = "empty"
+GOALS = ("up", "drained", "settled", EMPTY)
+NAMED = 10  # of the clients that are left
 WAIT_INTERVAL = 0.25  # seconds between two looks, each of which takes a dozen runs of nft
 
 
@@ -31,6 +37,7 @@ class Snapshot:
     reports: Mapping[str, Report]
     elements: Mapping[str, Elements]  # by family; a family whose table is missing is not there
     haproxy_error: str | None = None
+    damped: Mapping[str, float] = field(default_factory=dict)  # node -> seconds for which the daemon lets it wait
 
 
 @dataclass(frozen=True)
@@ -48,11 +55,42 @@ class Row:
     reason: str
 
 
+@dataclass(frozen=True)
+class Clients:
+    """A node's clients: how many are known there, and the public keys of those with a session, the latest first.
+
+    Without ``complete``, somebody may have come to it since it was last asked.
+    """
+
+    known: int
+    alive: tuple[str, ...]
+    complete: bool
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a node is on its way to a goal.
+
+    ``left``: how many clients (or sessions, when the daemon does not know the clients) an emptying node still has, None
+    before it is drained; ``clients``: public keys of some of them.
+    """
+
+    node: str
+    goal: str
+    reached: bool
+    haproxy: str
+    kernel: str
+    left: int | None
+    clients: tuple[str, ...]
+    advice: str
+
+
 def take(config: Config) -> Snapshot:
     elements = {family: kernel.read(family, config.table) for family in config.families}
     present = {family: found for family, found in elements.items() if found is not None}
+    damped = (_ask_daemon(config, "/v1/damped") or {}).get("damped", {})
     try:
-        return Snapshot(haproxy.servers(config.haproxy_socket, config.backend), present)
+        return Snapshot(haproxy.servers(config.haproxy_socket, config.backend), present, damped=damped)
     except HAProxyError as error:
         return Snapshot({}, present, str(error))
 
@@ -72,6 +110,12 @@ def is_held(snapshot: Snapshot, node: Node) -> bool:
     if report is None or not report.status.startswith("DOWN"):
         return False
     return any(read(report, found) is not found for found in standings(snapshot, node).values())
+
+
+def is_damped(snapshot: Snapshot, node: Node) -> bool:
+    """Say whether HAProxy would give the node clients, but it went down too often: see ``damping``."""
+    report = snapshot.reports.get(node.name)
+    return node.name in snapshot.damped and report is not None and read(report, Standing.DOWN) is Standing.UP
 
 
 def rows(
@@ -103,23 +147,55 @@ def count_sessions(config: Config, snapshot: Snapshot) -> dict[int, int]:
 
 def count_clients(config: Config) -> dict[str, int] | None:
     """Return node -> clients, as the daemon knows it from the agents."""
+    answer = _ask_daemon(config, "/v1/clients")
+    return answer["clients"] if answer and "clients" in answer else None
+
+
+def clients_of(config: Config, node: Node, now: float) -> Clients | None:
+    """Return who is at the node; None when the daemon does not say. ``now`` is Unix time."""
+    answer = _ask_daemon(config, f"/v1/clients?node={quote(node.name)}")
+    if not answer or "handshakes" not in answer:
+        return None
+    ages = {key: now - handshake for key, handshake in answer["handshakes"].items()}
+    alive = sorted((key for key, age in ages.items() if age < SESSION_LIFE), key=lambda key: ages[key])
+    return Clients(len(ages), tuple(alive), answer["complete"])
+
+
+def balancer(config: Config, snapshot: Snapshot) -> dict[str, Any]:
+    """Return how this balancer itself is: the version of the document, then daemon, HAProxy and tables."""
+    daemon = _ask_daemon(config, "/healthz") or {"problem": "the daemon does not answer"}
+    try:
+        haproxy_version = haproxy.version(config.haproxy_socket)
+    except HAProxyError:
+        haproxy_version = None
+    return {
+        "version": 1,
+        "daemon": {"version": daemon.get("version"), "problem": daemon.get("problem")},
+        "haproxy": {"version": haproxy_version, "problem": snapshot.haproxy_error},
+        "tables": {family: family in snapshot.elements for family in config.families},
+    }
+
+
+def _ask_daemon(config: Config, path: str) -> dict[str, Any] | None:
+    """Return what the daemon answers at the first of its addresses where it does."""
     for address, port in config.listen:
         connection = http.client.HTTPConnection(address, port, timeout=DAEMON_TIMEOUT)
         try:
-            connection.request("GET", "/v1/clients")
-            response = connection.getresponse()
-            if response.status == http.HTTPStatus.OK:
-                counts: dict[str, int] = json.loads(response.read())["clients"]
-                return counts
-        except (OSError, ValueError, KeyError, http.client.HTTPException):
+            connection.request("GET", path)
+            answer = json.loads(connection.getresponse().read())
+        except (OSError, ValueError, http.client.HTTPException):
             continue
         finally:
             connection.close()
+        if isinstance(answer, dict):
+            return answer
     return None
 
 
-def explain(config: Config, snapshot: Snapshot, node: Node, now: float) -> Iterator[str]:
-    """Yield lines: HAProxy's view, the kernel's, the probe's, and what to do. ``now`` is Unix time."""
+def explain(
+    config: Config, snapshot: Snapshot, node: Node, now: float, clients: Clients | None = None
+) -> Iterator[str]:
+    """Yield lines: HAProxy's view, the kernel's, the probe's, the clients, what to do. ``now`` is Unix time."""
     report = snapshot.reports.get(node.name)
     yield f"{node.name}: {_kernel(snapshot, node)}"
     if report:
@@ -140,6 +216,8 @@ def explain(config: Config, snapshot: Snapshot, node: Node, now: float) -> Itera
         )
     if node.probe_interface and node.probe_key:
         yield f"  probe     {_probe(node.probe_interface, node.probe_key, now)}"
+    if clients:
+        yield f"  clients   {clients.known}, {len(clients.alive)} of them with a session"
     for rule in missing_rules(config.guard):
         yield f"  guard     missing: {rule}"
     yield f"  so        {_advice(config, snapshot, node, report)}"
@@ -149,7 +227,8 @@ def reached(config: Config, snapshot: Snapshot, node: Node, goal: str) -> bool:
     """Say whether the node is where the ``goal`` wants it.
 
     "up": HAProxy and all tables agree that it takes clients. "drained": no table gives it clients. "settled": all
-    tables agree with HAProxy, and the node is not down, or is so because an operator put it into maintenance.
+    tables agree with HAProxy, and the node is not down, or is so because an operator put it into maintenance or drains
+    it (it was restarted meanwhile); one that went down too often has settled as draining.
     """
     found = standings(snapshot, node)
     if not found or len(snapshot.elements) < len(config.families):
@@ -160,26 +239,59 @@ def reached(config: Config, snapshot: Snapshot, node: Node, goal: str) -> bool:
     if report is None:
         return False
     wanted = read(report, Standing.DOWN)
+    if is_damped(snapshot, node):
+        wanted = Standing.DRAINING
     if goal == "up":
         return wanted is Standing.UP and set(found.values()) == {wanted}
-    by_operator = report.status.startswith(BY_OPERATOR)
+    by_operator = report.status.startswith(BY_OPERATOR) or report.drained
     return (wanted in (Standing.UP, Standing.DRAINING) or by_operator) and set(found.values()) == {wanted}
 
 
-def wait(config: Config, node: Node, goal: str, timeout: float) -> bool:
-    """Poll until the goal is reached; False when ``timeout`` seconds were not enough."""
+def progress(config: Config, node: Node, goal: str) -> Progress:
+    """Say how far the node is. It is empty when it is drained and nobody has a session there.
+
+    Who is there is the daemon's to say. Where it does not, the sessions in the tables have to end, all of them.
+    """
+    snapshot = take(config)
+    there = reached(config, snapshot, node, "drained" if goal == EMPTY else goal)
+    left: int | None = None
+    names: tuple[str, ...] = ()
+    if goal == EMPTY and there:
+        clients = clients_of(config, node, time.time())
+        if clients:
+            left, names = len(clients.alive), clients.alive[:NAMED]
+            there = clients.complete and not left
+        else:
+            left = count_sessions(config, snapshot).get(node.mark, 0)
+            there = not left
+    report = snapshot.reports.get(node.name)
+    return Progress(
+        node=node.name,
+        goal=goal,
+        reached=there,
+        haproxy=report.status if report else "unknown",
+        kernel=_kernel(snapshot, node),
+        left=left,
+        clients=names,
+        advice=_advice(config, snapshot, node, report),
+    )
+
+
+def wait(config: Config, node: Node, goal: str, timeout: float) -> Progress:
+    """Poll until the goal is reached, or ``timeout`` seconds were not enough."""
     deadline = time.monotonic() + timeout
-    while not reached(config, take(config), node, goal):
-        if time.monotonic() >= deadline:
-            return False
+    while True:
+        last = progress(config, node, goal)
+        if last.reached or time.monotonic() >= deadline:
+            return last
         time.sleep(WAIT_INTERVAL)
-    return True
 
 
 def _kernel(snapshot: Snapshot, node: Node) -> str:
     found = {f: value.value for f, value in standings(snapshot, node).items()}
     if len(set(found.values())) == 1:
-        return next(iter(found.values())) + (" (held)" if is_held(snapshot, node) else "")
+        suffix = " (held)" if is_held(snapshot, node) else " (damped)" if is_damped(snapshot, node) else ""
+        return next(iter(found.values())) + suffix
     return ", ".join(f"{family} {value}" for family, value in found.items()) or "missing"
 
 
@@ -188,6 +300,8 @@ def _reason(snapshot: Snapshot, node: Node, report: Report | None) -> str:
         return snapshot.haproxy_error or "HAProxy has no such server"
     if is_held(snapshot, node):
         return f"held, all nodes fail: {report.check}"
+    if is_damped(snapshot, node):
+        return f"went down too often, no clients for {snapshot.damped[node.name]:.0f} s: {report.check}"
     return report.check
 
 
@@ -211,7 +325,7 @@ def _advice(config: Config, snapshot: Snapshot, node: Node, report: Report | Non
         return "the checks of all nodes fail at once, so the last state is held: look at this balancer and its network"
     if report.status.startswith(BY_OPERATOR):
         return f"an operator put it into maintenance: 'set server {config.backend}/{node.name} state ready' ends it"
-    if report.status.startswith("NOLB"):
+    if report.status.startswith("NOLB") or report.drained:
         return "the node drains itself (its agent answers 404): 'wirefleet-node undrain' there ends it"
     if report.status.startswith("DRAIN"):
         return f"an operator drains it here: 'set server {config.backend}/{node.name} state ready' ends it"
@@ -223,6 +337,11 @@ def _advice(config: Config, snapshot: Snapshot, node: Node, report: Report | Non
         return f"its weight is 0: 'set weight {config.backend}/{node.name} 100%' gives it clients"
     if meant is None:
         return "HAProxy has not seen a check pass since it started or the node was set ready: wait for the next one"
+    if is_damped(snapshot, node):
+        return (
+            f"it went down too often and gets no clients for {snapshot.damped[node.name]:.0f} s; to end that, "
+            f"'set server {config.backend}/{node.name} state maint' and then 'state ready'"
+        )
     if found != {meant}:
         return "HAProxy and the kernel disagree: is wirefleet-steer running?"
     return "it takes clients, nothing to do"

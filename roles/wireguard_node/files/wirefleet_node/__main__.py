@@ -10,13 +10,13 @@ import http.client
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from wirefleet.config import ConfigError
+from wirefleet.cli import CommandLine
 
-from . import drain
+from . import drain, observe
 from .agent import Agent, health_document
 from .health import FAILED, OK, Verdict
 from .repair import Repairs
@@ -26,37 +26,19 @@ HTTP_TIMEOUT = 2.0  # seconds
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    options = _parser().parse_args(argv)
-    try:
-        if options.command == "check-config":
-            load(options.file)
-            return 0
-        run: Callable[[Config, argparse.Namespace], int] = options.run
-        return run(load(options.config), options)
-    except (ConfigError, OSError) as error:
-        print(f"wirefleet-node: {error}", file=sys.stderr)
-        return 2
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="wirefleet-node", description="Agent of a wirefleet WireGuard node.")
-    parser.add_argument("--config", metavar="FILE", default="/etc/wirefleet/default/node.json")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
-    def add(name: str, run: Callable[[Config, argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
-        command = commands.add_parser(name, help=text, description=text)
-        command.set_defaults(run=run)
-        return command
-
-    add("run", _run, "run the agent (systemd does this)")
-    add("status", _status, "print the verdict; exit 0 when the node takes clients, 1 when not")
-    order = add("drain", _drain, "take no new clients; the agent notices within a second")
+    program = CommandLine(
+        "wirefleet-node", "Agent of a wirefleet WireGuard node.", "/etc/wirefleet/default/node.json", load
+    )
+    program.add("run", _run, "run the agent (systemd does this)")
+    program.add("status", _status, "print the verdict; exit 0 when the node takes clients, 1 when not")
+    order = program.add("drain", _drain, "take no new clients; the agent notices within a second")
     order.add_argument("--reason", default="", help="for the next one who looks")
-    add("undrain", _undrain, "take clients again")
-    add("prepare", _prepare, "put rules, routes and the nftables table in place, before WireGuard sends anything")
-    check = commands.add_parser("check-config", help="exit 0 when FILE is a valid configuration")
-    check.add_argument("file", metavar="FILE")
-    return parser
+    order.add_argument("--by", default="", help="who orders it, when that is not you")
+    program.add("undrain", _undrain, "take clients again")
+    program.add(
+        "prepare", _prepare, "put rules, routes and the nftables table in place, before WireGuard sends anything"
+    )
+    return program.main(argv)
 
 
 def _run(config: Config, _options: argparse.Namespace) -> int:
@@ -71,12 +53,14 @@ def _status(config: Config, _options: argparse.Namespace) -> int:
         agent.checks.run_once()
         seen = agent.look()
         document = health_document(config, Verdict(FAILED, ("the agent does not answer", *seen.reasons), seen.drain))
+    document["host"] = {"kernel": os.uname().release, "wireguard": observe.implementation(config.interface)}
     print(json.dumps(document, indent=2))
     return 0 if document["state"] == OK else 1
 
 
 def _drain(config: Config, options: argparse.Namespace) -> int:
-    order = drain.write(config.state_dir, os.environ.get("SUDO_USER") or getpass.getuser(), options.reason)
+    by = options.by or os.environ.get("SUDO_USER") or getpass.getuser()
+    order = drain.write(config.state_dir, by, options.reason)
     print(json.dumps(asdict(order)))
     return 0
 

@@ -45,6 +45,14 @@ def link(interface: str) -> str:
     return "up" if flags & IFF_UP else "down"
 
 
+def implementation(interface: str) -> str | None:
+    """Return who runs the interface, "kernel" or "userspace" (a tun device); None when there is no such interface."""
+    device = Path("/sys/class/net", interface)
+    if not device.exists():
+        return None
+    return "userspace" if (device / "tun_flags").exists() else "kernel"
+
+
 def listening(port: int) -> bool:
     """Say whether a UDP socket of this host has the port; WireGuard's own is among them while its interface is up.
 

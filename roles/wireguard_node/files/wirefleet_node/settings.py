@@ -22,7 +22,6 @@ SHAPE: dict[str, Shape] = {
     "cluster": str,
     "node": str,
     "interface": str,
-    "mesh_interface": str,
     "port": int,
     "listen": [(str, int)],
     "gateway": Optional(
@@ -70,7 +69,6 @@ class Config:
     cluster: str
     node: str
     interface: str
-    mesh_interface: str
     port: int
     listen: tuple[tuple[str, int], ...]
     rules: tuple[Rule, ...]
@@ -113,7 +111,6 @@ def _parse(document: dict[str, Any]) -> Config:
         cluster=document["cluster"],
         node=document["node"],
         interface=document["interface"],
-        mesh_interface=document["mesh_interface"],
         port=document["port"],
         listen=tuple(document["listen"]),
         rules=rules,

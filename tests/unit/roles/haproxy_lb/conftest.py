@@ -5,12 +5,16 @@
 ::
 
     c1 c2 --- public (198.51.100.0/24, 2001:db8:100::/56) --- lb --- backend (10.9.0.0/24, fd00:9::/64) --- n1 n2 n3
+
+HAProxy's checks go through a WireGuard tunnel to each node, as on a real balancer.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
 import subprocess
 import sys
 import time
@@ -27,13 +31,16 @@ from ..vpn_cluster.conftest import network as network  # a fixture
 
 REPOSITORY = Path(__file__).resolve().parents[4]
 TEMPLATES = REPOSITORY / "roles/haproxy_lb/templates"
-PYTHONPATH = ":".join(str(REPOSITORY / "roles" / role / "files") for role in ("vpn_cluster", "haproxy_lb"))
+PYTHONPATH = ":".join(
+    str(REPOSITORY / "roles" / role / "files") for role in ("vpn_cluster", "haproxy_lb", "wireguard_node")
+)
 
 PORT = 51820
 FWMARK = 51820
 PUBLIC = {"ip": "198.51.100.10", "ip6": "2001:db8:100::10"}
 BACKEND = {"ip": "10.9.0.10", "ip6": "fd00:9::10"}
 INSIDE = {"ip": "10.80.0.1", "ip6": "fd00:80::1"}  # every node's address inside the tunnel
+PROBE = "10.80.2.1"  # the balancer's own address inside the tunnels
 NODES = {"n1": 11, "n2": 12, "n3": 13}  # name -> host part of its addresses
 CLIENTS = {"c1": 51, "c2": 52}
 # Each in a /64 of its own, as at home: what one of them spends of a source's limit is not the other's.
@@ -99,6 +106,11 @@ def eventually(condition: Callable[[], Any], timeout: float = 10.0, interval: fl
     return value
 
 
+def answered(text: str) -> set[int]:
+    """Return the numbers, from 1, of the pings that had an answer."""
+    return {int(number) for number in re.findall(r"bytes from .* icmp_seq=(\d+) ", text)}
+
+
 class Network:
     """Namespaces, and the processes in them; ``close`` ends exactly these."""
 
@@ -143,8 +155,8 @@ class Network:
         for address in addresses:
             self.run(name, "ip", "address", "add", address, "dev", bridge)
 
-    def wireguard(self, name: str, config: str, *addresses: str) -> None:
-        device = self.device(name)
+    def wireguard(self, name: str, config: str, *addresses: str, device: str = "") -> None:
+        device = self.device(device or name)
         log = self.directory / f"{device}.log"
         with log.open("wb") as output:
             process = self.start(name, "wireguard-go", "-f", device, stdout=output, stderr=output)
@@ -206,10 +218,15 @@ class Cluster(Network):
             f"[Peer]\nPublicKey = {self.key(client)[1]}\nAllowedIPs = 10.80.0.{at}/32, fd00:80::{at}/128\n"
             for client, at in CLIENTS.items()
         )
+        peers += f"[Peer]\nPublicKey = {self.key('probe')[1]}\nAllowedIPs = {PROBE}/32\n"
         service = f"[Interface]\nPrivateKey = {self.key('service')[0]}\nListenPort = {PORT}\nFwMark = {FWMARK}\n"
-        self.wireguard(name, service + peers, f"{INSIDE['ip']}/16", f"{INSIDE['ip6']}/64")
+        self.wireguard(name, service + peers, f"{INSIDE['ip']}/16", f"{INSIDE['ip6']}/64", f"{self.inside(name)}/32")
         self.count(name)
         self.agent(name, 200)
+
+    def inside(self, name: str) -> str:
+        """The address inside the tunnel that only this node has: it is checked there."""
+        return f"10.80.1.{NODES[name]}"
 
     def agent(self, name: str, code: int) -> None:
         """Let the node's agent answer HAProxy's check with this status."""
@@ -219,7 +236,7 @@ class Cluster(Network):
             self.start(name, sys.executable, "-c", AGENT, str(answer), name)
 
     def count(self, name: str) -> None:
-        """Count what reaches the node's WireGuard port, whatever that makes of it."""
+        """Count, from 0, what reaches the node's WireGuard port, whatever that makes of it, and cookies."""
         self.run(name, "nft", "-f", "-", stdin=COUNTERS)
 
     def counted(self, name: str, counter: str) -> int:
@@ -242,9 +259,10 @@ class Cluster(Network):
 
     def ping(self, name: str, *, count: int = 5, interval: float = 0.05, wait: int = 2) -> int:
         """Return how many of ``count`` pings through the tunnel had no answer."""
-        argv = ["ping", "-q", "-c", str(count), "-i", str(interval), "-W", str(wait), INSIDE["ip"]]
-        text = self.run(name, *argv, check=False)
-        return count - int(text.partition(" received")[0].rpartition(" ")[2])
+        # With a deadline it waits for answers that are late, and goes on sending meanwhile.
+        deadline = wait + math.ceil(count * interval)
+        argv = ["ping", "-c", str(count), "-i", str(interval), "-w", str(deadline), INSIDE["ip"]]
+        return count - len(answered(self.run(name, *argv, check=False)) & {*range(1, count + 1)})
 
     def owner(self, client: str) -> str:
         """The node with the client's latest handshake; they are a second apart at least."""
@@ -325,13 +343,27 @@ class Cluster(Network):
     def write_ruleset(self, **changes: Any) -> None:
         (self.directory / "steer.nft").write_text(render("steer.nft.j2", steer_variables(self.backend, **changes)))
 
+    def write_config(self, **changes: Any) -> None:
+        guard = {"priority": 5180, "mask": "0x10000000", "interfaces": [self.backend]}
+        config = steer_config(self.directory, guard=guard, **changes)
+        for name, node in config["nodes"].items():
+            node["probe_interface"] = self.device(f"p{name}")
+            node["probe_peer"] = {"public_key": self.key("service")[1]}
+        (self.directory / "steer.json").write_text(json.dumps(config))
+
     def _start_balancer(self) -> None:
-        servers = "".join(f"  server {name} 10.9.0.{part}:{PORT} check port 8051\n" for name, part in NODES.items())
+        servers = ""
+        for name, part in NODES.items():
+            interface = f"[Interface]\nPrivateKey = {self.key('probe')[0]}\n"
+            peer = f"[Peer]\nPublicKey = {self.key('service')[1]}\nEndpoint = 10.9.0.{part}:{PORT}\n"
+            allowed = f"AllowedIPs = {self.inside(name)}/32\n"
+            self.wireguard("lb", interface + peer + allowed, f"{PROBE}/32", device=f"p{name}")
+            self.run("lb", "ip", "route", "add", f"{self.inside(name)}/32", "dev", self.device(f"p{name}"))
+            servers += f"  server {name} 10.9.0.{part}:{PORT} check addr {self.inside(name)} port 8051\n"
         (self.directory / "haproxy.cfg").write_text(HAPROXY.format(directory=self.directory) + servers)
         self.start("lb", "haproxy", "-db", "-q", "-f", str(self.directory / "haproxy.cfg"))
         self.write_ruleset()
-        guard = {"priority": 5180, "mask": "0x10000000", "interfaces": [self.backend]}
-        (self.directory / "steer.json").write_text(json.dumps(steer_config(self.directory, guard=guard)))
+        self.write_config()
         self.steerctl("prepare")
         self.run("lb", "sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
         self.start_steer()
@@ -355,13 +387,20 @@ backend vpn_back
 """
 
 COUNTERS = f"""\
+table inet count
+delete table inet count
 table inet count {{
+  counter cookies {{ }}
   counter initiations {{ }}
   counter large {{ }}
   chain input {{
     type filter hook input priority -10;
     udp dport {PORT} @th,64,32 0x01000000 counter name initiations
     udp dport {PORT} @th,64,32 0x04000000 udp length > 2000 counter name large
+  }}
+  chain output {{
+    type filter hook output priority -10;
+    udp sport {PORT} @th,64,32 0x03000000 counter name cookies
   }}
 }}
 """

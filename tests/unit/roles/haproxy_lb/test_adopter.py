@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from wirefleet_steer import adopter as module
-from wirefleet_steer.adopter import AGENT_GRACE, FRESH, REVIEW, Adopter
+from wirefleet_steer.adopter import AGENT_GRACE, FRESH, LATE, REVIEW, Adopter, Tenants
 from wirefleet_steer.adoption import Move, Session
 from wirefleet_steer.agents import Adopting, Failed, Heard
 from wirefleet_steer.config import Adoption, load
@@ -93,6 +93,25 @@ def test_the_others_adopt_the_clients_of_a_node_that_goes(
     scene.round()
     assert sum(scene.adopter.counts.values()) == 2
     assert scene.adopter.counts["n1"] == 0
+
+
+def test_a_node_that_was_not_looked_at_since_its_drain_may_have_more_clients(scene: Scene) -> None:
+    assert scene.adopter.tenants("n1") == Tenants({"a": NOW - 10, "b": NOW - 20}, complete=True)
+    scene.round(n1=NodeState(DRAINING))
+    scene.hear("n1", CLIENTS)
+    scene.round()
+    assert not scene.adopter.tenants("n1").complete, "a handshake may be under way"
+    scene.round(LATE)
+    scene.hear("n1", CLIENTS)
+    scene.hear("n2", {"a": replace(CLIENTS["a"], handshake=NOW)})
+    scene.round()
+    assert scene.adopter.tenants("n1") == Tenants({"b": NOW - 20}, complete=True)
+    assert scene.adopter.tenants("n2") == Tenants({"a": NOW}, complete=True)
+
+
+def test_nobody_knows_who_is_at_a_node_that_was_never_heard(scene: Scene) -> None:
+    scene.adopter.seen_at.clear()
+    assert scene.adopter.tenants("n1").complete is False
 
 
 def test_while_all_checks_fail_nobody_is_moved(scene: Scene) -> None:

@@ -64,6 +64,14 @@ def test_adoption_is_off_unless_configured(tmp_path: Path) -> None:
         (lambda d: d.update(families=["inet"]), "families: 'inet' is none of ip, ip6"),
         (lambda d: d.update(adoption={"rate": 0, "max_idle": 1}), "adoption.rate: must be more than 0"),
         (lambda d: d.update(adoption={"rate": 1, "max_idle": -1}), "adoption.max_idle: must be more than 0"),
+        (
+            lambda d: d.update(adoption={"rate": 1, "max_idle": 1, "rebalance": -1}),
+            "adoption.rebalance: must be more than 0",
+        ),
+        (
+            lambda d: d.update(damping={"downs": 3, "window": 0, "hold": 60, "max_hold": 600}),
+            "damping.window: must be more than 0",
+        ),
         (lambda d: d["nodes"]["n1"].update(agent="fd00:1::1"), "nodes.n1.agent: expected list"),
         (lambda d: d["guard"].update(mask="bit"), "guard.mask: 'bit' is not a number"),
         (lambda d: d["guard"].update(mask="0"), "guard.mask: 0 is not a single bit"),

@@ -227,13 +227,40 @@ def test_only_a_tunnel_that_does_not_answer_is_renewed(
     renewed: list[tuple[str, str]] = []
     monkeypatch.setattr(probe, "renew", lambda interface, key: renewed.append((interface, key)))
     now = module.time.monotonic()
-    for report in (UP, Report("DOWN", 1, "L7STS"), Report("MAINT", 1, "L4TOUT"), DOWN, DOWN):
+    stale, fresh = probe.ALIVE + 1, probe.ALIVE - 1
+    for report, age in (
+        (UP, stale),
+        (Report("DOWN", 1, "L7STS"), stale),
+        (Report("MAINT", 1, "L4TOUT"), stale),
+        (DOWN, fresh),
+        (DOWN, stale),
+        (DOWN, None),
+    ):
         says(n1=report, n2=UP, n3=DOWN)
-        now += probe.INTERVAL
+        now += max(probe.PAUSES)
+        monkeypatch.setattr(probe, "handshake_age", lambda interface, key, unix, age=age: age)
         monkeypatch.setattr(module.time, "monotonic", lambda now=now: now)
         steer.round()
         steer.round()
     assert renewed == [("wfp1", "K")] * 2
+
+
+def test_a_tunnel_is_left_alone_for_long_enough_every_now_and_then(
+    steer: Steer, says: Says, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node under load answers with a cookie, which WireGuard shows at its own next attempt: after 5.33 s at most."""
+    renewed: list[float] = []
+    begin = module.time.monotonic() + 60
+    monkeypatch.setattr(probe, "renew", lambda interface, key: renewed.append(now))
+    monkeypatch.setattr(probe, "handshake_age", lambda interface, key, unix: None)
+    says(n1=DOWN, n2=UP, n3=UP)
+    for tick in range(250):
+        now = begin + tick / 10
+        monkeypatch.setattr(module.time, "monotonic", lambda now=now: now)
+        steer.round()
+    pauses = [round(later - earlier, 1) for earlier, later in zip(renewed, renewed[1:])]
+    assert max(pauses) > 5.33 + 1
+    assert pauses.count(2.0) > len(pauses) / 2, "a node that was away is back at once all the same"
 
 
 def test_a_probe_that_can_not_be_renewed_stops_nothing_else(steer: Steer, says: Says) -> None:
@@ -343,4 +370,10 @@ def test_pages_of_adoption(adopting: Steer, steer: Steer) -> None:
     clients = adopting.answer(Request("/v1/clients"))
     assert clients is not None
     assert json.loads(clients.body) == {"version": 1, "clients": {"n1": 1, "n2": 1, "n3": 1}}
+    tenants = adopting.answer(Request("/v1/clients", {"node": "n1"}))
+    assert tenants is not None
+    said = json.loads(tenants.body)
+    assert (said["version"], said["node"], said["handshakes"].keys()) == (1, "n1", {"a"})
+    assert said["complete"] is False, "no agent was looked at"
+    assert adopting.answer(Request("/v1/clients", {"node": "n9"})) is None
     assert steer.answer(Request("/v1/clients")) is None, "adoption is off"

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import socket
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from wirefleet_steer.haproxy import HAProxyError, Report, ask, parse, servers
+from wirefleet_steer.haproxy import HAProxyError, Report, ask, parse, servers, version
 
 # Columns of HAProxy 2.6, shortened; the order is as there.
-HEADER = "# pxname,svname,scur,status,weight,lastchg,check_status,check_duration,last_chk,check_desc,new_in_3_4,"
+HEADER = (
+    "# pxname,svname,scur,status,weight,lastchg,check_status,check_code,check_duration,last_chk,check_desc,new_in_3_4,"
+)
 ANSWER = f"""{HEADER}
-vpn_back,n1,0,UP,1,12,L7OK,3,,Layer7 check passed,x,
-vpn_back,n2,0,DOWN,100,3,* L4CON,0,"Connection refused, at once",Layer4 connection problem,x,
-vpn_back,n3,0,MAINT,1,0,,,,,x,
+vpn_back,n1,0,UP,1,12,L7OK,200,3,,Layer7 check passed,x,
+vpn_back,n2,0,DOWN,100,3,* L4CON,,0,"Connection refused, at once",Layer4 connection problem,x,
+vpn_back,n3,0,MAINT,1,0,,,,,,x,
 
 """
 
 
 def test_servers_are_read_by_column_name() -> None:
     assert parse(ANSWER) == {
-        "n1": Report("UP", 1, "L7OK", "Layer7 check passed", 12),
+        "n1": Report("UP", 1, "L7OK", "Layer7 check passed", 12, 200),
         "n2": Report("DOWN", 100, "L4CON", "Layer4 connection problem: Connection refused, at once", 3),
         "n3": Report("MAINT", 1, "", "", 0),
     }
@@ -38,7 +42,7 @@ def test_a_backend_without_servers() -> None:
         "Unknown command: 'show stat'\n",
         "Can't find backend.\n",
         "# pxname,svname\nvpn_back,n1\n",
-        f"{HEADER}\nvpn_back,n1,0,UP,many,12,L7OK,3,,,x,\n",
+        f"{HEADER}\nvpn_back,n1,0,UP,many,12,L7OK,200,3,,,x,\n",
         f"{HEADER}\nvpn_back,n1,0,UP\n",
     ],
 )
@@ -52,22 +56,39 @@ def test_a_socket_that_is_not_there(tmp_path: Path) -> None:
         ask(str(tmp_path / "admin.sock"), "show stat")
 
 
-def test_the_whole_answer_is_read(tmp_path: Path) -> None:
-    path = str(tmp_path / "admin.sock")
+@contextmanager
+def answering(path: str, *parts: str) -> Iterator[list[bytes]]:
+    """Answer one question in parts; yield what was asked."""
+    asked: list[bytes] = []
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
         listener.listen()
-        asked: list[bytes] = []
 
         def serve() -> None:
             connection, _ = listener.accept()
             with connection:
                 asked.append(connection.recv(1000))
-                for part in (ANSWER[:50], ANSWER[50:]):
+                for part in parts:
                     connection.sendall(part.encode())
 
         thread = threading.Thread(target=serve)
         thread.start()
-        assert servers(path, "vpn_back").keys() == {"n1", "n2", "n3"}
+        yield asked
         thread.join()
+
+
+def test_the_whole_answer_is_read(tmp_path: Path) -> None:
+    path = str(tmp_path / "admin.sock")
+    with answering(path, ANSWER[:50], ANSWER[50:]) as asked:
+        assert servers(path, "vpn_back").keys() == {"n1", "n2", "n3"}
     assert asked == [b"show stat vpn_back 4 -1\n"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [("Name: HAProxy\nVersion: 2.6.12-1+deb12u4\nRelease_date: 2026/01/01\n", "2.6.12-1+deb12u4"), ("", "unknown")],
+)
+def test_the_version(tmp_path: Path, answer: str, expected: str) -> None:
+    path = str(tmp_path / "admin.sock")
+    with answering(path, answer):
+        assert version(path) == expected

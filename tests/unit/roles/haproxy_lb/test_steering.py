@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from .conftest import CLIENT_ADDRESSES, NODES, PORT, PUBLIC, Cluster, eventually
+from .conftest import CLIENT_ADDRESSES, NODES, PORT, PUBLIC, Cluster, answered, eventually
 
 pytestmark = pytest.mark.root
 
@@ -129,9 +129,9 @@ def test_what_is_no_message_or_nobodys_is_dropped(cluster: Cluster, family: str,
 
 def test_a_flood_from_100000_addresses_costs_an_honest_client_nothing(cluster: Cluster) -> None:
     """More sources than the set of limits can hold: it fails open, and strangers have taught nothing."""
-    before = {name: learned(cluster, "ip", name) for name in ("sessions", "affinity")}
     send(cluster, "ip", 100_000, INITIATION, "addresses")
-    assert {name: learned(cluster, "ip", name) for name in before} == before
+    assert not re.search(r"\b11\.\d+\.\d+\.\d+ ", learned(cluster, "ip", "affinity"))
+    assert "0xabababab" not in learned(cluster, "ip", "sessions")
     assert subprocess.run(
         [
             "ip",
@@ -172,15 +172,15 @@ def test_a_drained_node_keeps_its_session_until_another_adopts_it(cluster: Clust
     assert cluster.ping("c1") == 0
     owner = cluster.owner("c1")
     survivor = next(name for name in NODES if name != owner)
-    pings = cluster.start("c1", "ping", "-q", "-c", "60", "-i", "0.05", "10.80.0.1", stdout=subprocess.PIPE)
+    pings = cluster.start("c1", "ping", "-c", "60", "-w", "20", "-i", "0.05", "10.80.0.1", stdout=subprocess.PIPE)
     cluster.agent(owner, 404)  # the node drains itself; HAProxy says NOLB
     cluster.steerctl("wait", owner, "drained", "--timeout", "5")
     assert cluster.state(owner)[:2] == ["NOLB", "draining"]
     time.sleep(1.1)  # handshakes are compared by the second
     cluster.initiate(survivor, "c1")
     eventually(lambda: cluster.owner("c1") == survivor)
-    output, _ = pings.communicate(timeout=20)
-    assert b"60 packets transmitted, 60 received" in output
+    output, _ = pings.communicate(timeout=30)
+    assert answered(output.decode()) >= {*range(1, 61)}
     assert cluster.ping("c1") == 0
     before = cluster.dropped(family, "not_owner")
     cluster.initiate(owner, "c1")

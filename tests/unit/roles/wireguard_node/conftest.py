@@ -20,7 +20,6 @@ def document(tmp_path: Path) -> dict[str, Any]:
         "cluster": "default",
         "node": "n1",
         "interface": "wg0",
-        "mesh_interface": "wf0",
         "port": 51820,
         "listen": [["127.0.0.1", 8051]],
         "gateway": {

@@ -197,7 +197,8 @@ def test_drain_and_undrain(running: Node) -> None:
     assert running.cli("undrain").returncode == 0
     eventually(lambda: running.get("/healthz")[0] == 200, seconds=2)
     status = running.cli("status")
-    assert (status.returncode, json.loads(status.stdout)) == (0, HEALTHY)
+    host = {"kernel": os.uname().release, "wireguard": "userspace"}
+    assert (status.returncode, json.loads(status.stdout)) == (0, {**HEALTHY, "host": host})
 
 
 @pytest.mark.root

@@ -37,6 +37,14 @@ def test_drain_names_the_operator_behind_sudo(
     assert json.loads((tmp_path / "drain").read_text()) == order
 
 
+def test_drain_for_somebody_else(tmp_path: Path, document: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUDO_USER", "deploy")
+    path = tmp_path / "node.json"
+    path.write_text(json.dumps(document))
+    assert main(["--config", str(path), "drain", "--by", "bob"]) == 0
+    assert json.loads((tmp_path / "drain").read_text())["by"] == "bob"
+
+
 def test_drain_without_a_state_directory_is_an_error(
     tmp_path: Path, document: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,11 +2,13 @@
 # Copyright: Wirefleet contributors
 from __future__ import annotations
 
+import os
 import socket
+import sys
 from collections.abc import Callable
 
 import pytest
-from wirefleet.command import CommandError
+from wirefleet.command import CommandError, run
 from wirefleet_node import observe
 from wirefleet_node.settings import Config
 
@@ -19,6 +21,25 @@ def test_link_and_sysctls() -> None:
     values = observe.sysctls(["net/ipv4/conf/lo/forwarding", "net/no/such"])
     assert values["net/ipv4/conf/lo/forwarding"] in ("0", "1")
     assert values["net/no/such"] is None
+
+
+LOOK = """
+mount -t sysfs sysfs /sys
+ip tuntap add wftun0 mode tun
+ip link add wfveth0 type veth peer name wfveth1
+exec "$0" -c "
+from wirefleet_node.observe import implementation
+print(*map(implementation, ('wftun0', 'wfveth0', 'wfnone')))
+"
+"""
+
+
+@pytest.mark.root
+def test_who_runs_the_interface(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tun device is what wireguard-go makes; any other is the kernel's own."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    seen = run(["unshare", "--net", "--mount", "sh", "-e", "-c", LOOK, sys.executable])
+    assert seen.split() == ["userspace", "kernel", "None"]
 
 
 @pytest.mark.parametrize(

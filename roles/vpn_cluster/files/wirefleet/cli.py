@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: Wirefleet contributors
+"""What the daemons' command lines have in common: ``python3 -m PACKAGE --config FILE COMMAND``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
+from .command import CommandError
+from .config import ConfigError
+
+Config = TypeVar("Config")
+
+
+class CommandLine(Generic[Config]):
+    """Commands that get the daemon's configuration. ``check-config`` is one of them by itself."""
+
+    def __init__(self, program: str, description: str, config: str, load: Callable[[str], Config]) -> None:
+        """``config`` is where the configuration is unless ``--config`` says otherwise, ``load`` reads it."""
+        self._program = program
+        self._load = load
+        self._parser = argparse.ArgumentParser(prog=program, description=description)
+        self._parser.add_argument("--config", metavar="FILE", default=config)
+        self._commands = self._parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+        check = self._commands.add_parser("check-config", help="exit 0 when FILE is a valid configuration")
+        check.add_argument("file", metavar="FILE")
+
+    def add(self, name: str, run: Callable[[Config, argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        """Add a command, which returns its exit code; the caller adds its options to the result."""
+        command = self._commands.add_parser(name, help=text, description=text)
+        command.set_defaults(run=run)
+        return command
+
+    def main(self, argv: Sequence[str] | None = None) -> int:
+        """Return the exit code: the command's own, or 2 when something it needs is not in order."""
+        options = self._parser.parse_args(argv)
+        try:
+            if options.command == "check-config":
+                self._load(options.file)
+                return 0
+            code: int = options.run(self._load(options.config), options)
+            return code
+        except (ConfigError, CommandError, OSError) as error:
+            print(f"{self._program}: {error}", file=sys.stderr)
+            return 2

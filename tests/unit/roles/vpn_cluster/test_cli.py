@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: Wirefleet contributors
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pytest
+from wirefleet.cli import CommandLine
+from wirefleet.command import CommandError
+from wirefleet.config import ConfigError
+
+
+def load(path: str) -> str:
+    """A configuration is the file's text, and must not be empty."""
+    text = Path(path).read_text()
+    if not text:
+        raise ConfigError(f"{path}: empty")
+    return text
+
+
+def greet(config: str, options: argparse.Namespace) -> int:
+    if options.name == "nobody":
+        raise CommandError(["greet"], 1, "nobody is there")
+    print(f"{config} {options.name}")
+    return 3
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> CommandLine[str]:
+    program = CommandLine("greeter", "It greets.", str(tmp_path / "default"), load)
+    program.add("greet", greet, "greet somebody").add_argument("name")
+    return program
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "said", "complaint"),
+    [
+        (["greet", "you"], 3, "hello you\n", ""),
+        (["--config", "{}/other", "greet", "you"], 3, "hi you\n", ""),
+        (["greet", "nobody"], 2, "", "greeter: greet: exit 1: nobody is there\n"),
+        (["--config", "{}/empty", "greet", "you"], 2, "", "greeter: {}/empty: empty\n"),
+        (["--config", "{}/absent", "greet", "you"], 2, "", "No such file or directory"),
+        (["check-config", "{}/other"], 0, "", ""),
+        (["check-config", "{}/empty"], 2, "", "greeter: {}/empty: empty\n"),
+    ],
+)
+def test_commands(
+    tmp_path: Path,
+    program: CommandLine[str],
+    capsys: pytest.CaptureFixture[str],
+    argv: list[str],
+    code: int,
+    said: str,
+    complaint: str,
+) -> None:
+    for name, text in {"default": "hello", "other": "hi", "empty": ""}.items():
+        (tmp_path / name).write_text(text)
+    assert program.main([word.format(tmp_path) for word in argv]) == code
+    captured = capsys.readouterr()
+    assert captured.out == said
+    assert complaint.format(tmp_path) in captured.err
