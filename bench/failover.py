@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +43,18 @@ FILTER = """\
 table inet bench {
   chain input { type filter hook input priority -300; udp dport 51820 drop; }
 }
+"""
+ROAMING = """\
+table {family} roaming {{
+  chain output {{
+    type filter hook postrouting priority 300;
+    {family} saddr {home} udp dport 51820 {family} saddr set {away}
+  }}
+  chain input {{
+    type filter hook prerouting priority -300;
+    {family} daddr {away} udp sport 51820 {family} daddr set {home}
+  }}
+}}
 """
 ROW = "{:18} {n:>3} {median_s:>9} {max_s:>9} {lost:>6} {sent:>6}"
 
@@ -175,10 +187,8 @@ class Bench:
         self.ready(client)
         version = 6 if client.endpoint.startswith("[") else 4
         home = self.lab.address(client.name, "public", version)
-        away = f"{home.removesuffix(home[-2:])}1{home[-2:]}"
-        with self.watched(client) as ping:
-            move(client, home, away)
-        move(client, away, home)
+        with ExitStack() as until_over, self.watched(client) as ping:
+            until_over.enter_context(roaming(f"wirefleet-{LAB}-{client.name}", home, f"{home[:-2]}1{home[-2:]}"))
         return ping
 
     def steer_restarted(self, client: Client) -> Ping:
@@ -273,11 +283,28 @@ def measure(bench: Bench, happen: Callable[[Client], Ping | Silence], repetition
     }
 
 
-def move(client: Client, source: str, target: str) -> None:
-    """Change the client's address in the public network."""
-    length, nodad = ("64", "nodad") if ":" in source else ("24", "")
-    script = f"ip address del {source}/{length} dev public; ip address add {target}/{length} dev public {nodad}"
-    client.host.check_output(script)
+@contextmanager
+def roaming(container: str, home: str, away: str) -> Iterator[None]:
+    """Let a client's packets come from another address, as when the router before it gets a new one.
+
+    Changing the host's own address would measure wireguard-go, which goes on sending from the one that is gone until
+    its next handshake.
+    """
+    family, length = ("ip6", "64") if ":" in home else ("ip", "24")
+    rules = ROAMING.format(family=family, home=home, away=away)
+    pid = output("podman", "container", "inspect", "--format", "{{.State.Pid}}", container).strip()
+    there = ("nsenter", "--target", pid, "--net")
+    output(*there, "ip", "address", "add", f"{away}/{length}", "dev", "public", *(["nodad"] if family == "ip6" else []))
+    try:
+        output(*there, "nft", "--file", "-", stdin=rules)
+        yield
+    finally:
+        output(*there, "nft", "--file", "-", stdin=f"add table {family} roaming; delete table {family} roaming")
+        output(*there, "ip", "address", "delete", f"{away}/{length}", "dev", "public")
+
+
+def output(*command: str, stdin: str | None = None) -> str:
+    return subprocess.run(command, input=stdin, check=True, capture_output=True, text=True).stdout
 
 
 def set_up() -> None:
