@@ -86,6 +86,10 @@ bench-keys: $(VENV) ## Measure key generation
 bench-allocate: $(VENV) ## Measure address allocation
 	python bench/allocate.py
 
+.PHONY: bench-steer
+bench-steer: $(VENV) ## Measure packets through the balancer, beside plain routing, DNAT and nginx
+	python bench/steer.py
+
 .PHONY: bench-failover
 bench-failover: $(VENV) ## Measure what clients notice of failures, in the lab `bench` (N=10)
 	python bench/failover.py --repetitions $(or $(N),10)

@@ -10,9 +10,11 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from wirefleet.log import event
 
+from . import memory
 from .adoption import Adoptions, Move, Roster, Session, Shares, wrong_clocks
 from .agents import Adopting, Agent, Failed, Heard, Message
 from .config import Adoption, Config
@@ -44,7 +46,8 @@ class Adopter:
     looked at what the roster has of it, on the monotonic clock.
     """
 
-    def __init__(self, config: Config, adoption: Adoption) -> None:
+    def __init__(self, config: Config, adoption: Adoption, file: Path | None = None) -> None:
+        """``file`` keeps the roster for whoever starts after us."""
         self.roster = Roster()
         self.adoptions = Adoptions(adoption.rate)
         self.counts: Mapping[str, int] = {}
@@ -70,6 +73,9 @@ class Adopter:
         self._lock = threading.Lock()  # for the roster, which other threads may ask about
         self._previous: State | None = None
         self._review_due = float("-inf")
+        self._file = file
+        self._memory_trouble: str | None = None
+        self._recall()
 
     def start(self) -> None:
         for agent in self._agents.values():
@@ -97,6 +103,7 @@ class Adopter:
         if now >= self._review_due:
             self._review_due = now + REVIEW
             self.counts = Counter(node for _, node, _ in self.clients())
+            self._remember()
             gone = {name for name in self._config.nodes if state.standing(name) is not Standing.UP}
         # Fail static: what looks like the death of all nodes is hardly one, and nobody is moved.
         if not state.held:
@@ -128,6 +135,29 @@ class Adopter:
         """Yield public key, node and session of the clients that are worth remembering."""
         since = time.time() - self._max_idle
         return (client for client in self.roster.clients() if client[2].handshake >= since)
+
+    def _recall(self) -> None:
+        """Know the clients of nodes that died with us, or while we were away. What a live node says replaces this."""
+        if self._file is None:
+            return
+        try:
+            for node, sessions in memory.load(self._file).items():
+                if node in self._config.nodes:
+                    self.roster.update(node, sessions, whole=True)
+        except (OSError, ValueError) as error:
+            event("memory_unreadable", file=self._file, error=error)
+
+    def _remember(self) -> None:
+        if self._file is None:
+            return
+        trouble = None
+        try:
+            memory.save(self._file, self.roster.nodes)
+        except OSError as error:
+            trouble = str(error)
+        if trouble and trouble != self._memory_trouble:
+            event("memory_failed", file=self._file, error=trouble)
+        self._memory_trouble = trouble
 
     def tenants(self, name: str) -> Tenants:
         """Who is at a node, or may be. Any thread may ask."""
@@ -173,6 +203,8 @@ class Adopter:
         return failures
 
     def _hear(self, message: Heard, now: float) -> None:
+        if message.node not in self._heard_at:
+            self._review_due = now  # clients of a node that died before we started may have waited for this one
         with self._lock:
             self.roster.update(message.node, message.sessions, message.whole)
         if self.owners:

@@ -65,6 +65,10 @@ class Roster:
         else:
             self._nodes.setdefault(node, {}).update(sessions)
 
+    @property
+    def nodes(self) -> Mapping[str, Mapping[str, Session]]:
+        return self._nodes
+
     def owner(self, key: str) -> tuple[str, Session] | None:
         """Return the node with the client's latest handshake, and the session there."""
         found = ((node, sessions[key]) for node, sessions in self._nodes.items() if key in sessions)

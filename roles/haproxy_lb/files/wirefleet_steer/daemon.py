@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 import select
 import time
 from collections import Counter
@@ -11,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
 from itertools import cycle
+from pathlib import Path
 from typing import NoReturn
 
 from wirefleet import __version__, prometheus
@@ -49,6 +51,12 @@ def prepare(config: Config) -> None:
         event("table_replaced", table=config.table, reason="a set or map is defined otherwise", sessions="lost")
 
 
+def _memory() -> Path | None:
+    """Return the file for what has to outlive us, where systemd has made a directory for it."""
+    directory = os.environ.get("RUNTIME_DIRECTORY")
+    return Path(directory, "clients.json") if directory else None
+
+
 class Steer:
     """What the daemon knows.
 
@@ -71,7 +79,7 @@ class Steer:
         self._probe_pauses = cycle(probe.PAUSES)
         self._census = metrics.CensusCache()
         self._damper = Damper(config.damping) if config.damping else None
-        self._adopter = Adopter(config, config.adoption) if config.adoption else None
+        self._adopter = Adopter(config, config.adoption, _memory()) if config.adoption else None
         pace = config.adoption.rebalance if config.adoption else None
         self._rebalancer = Rebalancer(config, self._adopter, pace) if self._adopter and pace else None
         self._teach_until = float("-inf")

@@ -31,24 +31,29 @@ class Scene:
     """An adopter whose agents only remember what they are asked."""
 
     def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._monkeypatch, self._memory = monkeypatch, directory / "clients.json"
         path = directory / "steer.json"
         document = steer_config(directory, adoption={"rate": 100, "max_idle": 3600})
         for number, node in enumerate(document["nodes"].values()):
             node["agent"] = ["127.0.0.1", 8000 + number]
         path.write_text(json.dumps(document))
-        config = load(path)
+        self._config = config = load(path)
         self.now = 1000.0
         monkeypatch.setattr(module.time, "monotonic", lambda: self.now)
         monkeypatch.setattr(module.time, "time", lambda: NOW)
-        self.adopter = Adopter(config, Adoption(100, 3600))
         self.asked: list[tuple[str, str]] = []
-        for name, agent in self.adopter._agents.items():
-            monkeypatch.setattr(agent, "adopt", lambda moves, name=name: self._note(name, moves))
+        self.restart()
         self.state = State(dict.fromkeys(config.nodes, NodeState(UP)))
         self.hear("n1", CLIENTS)
         for name in ("n2", "n3"):
             self.hear(name, {})
         self.round()
+
+    def restart(self) -> None:
+        """Begin again with what is on disk."""
+        self.adopter = Adopter(self._config, Adoption(100, 3600), self._memory)
+        for name, agent in self.adopter._agents.items():
+            self._monkeypatch.setattr(agent, "adopt", lambda moves, name=name: self._note(name, moves))
 
     def _note(self, name: str, moves: Sequence[Move]) -> None:
         self.asked += [(name, move.key) for move in moves]
@@ -176,6 +181,31 @@ def test_clients_that_were_not_there_for_long_are_forgotten(scene: Scene) -> Non
     scene.hear("n1", {"old": Session("198.51.100.9:9", NOW - 3601), "never": Session("198.51.100.8:8", 0), **CLIENTS})
     scene.round()
     assert sorted(key for key, _, _ in scene.adopter.clients()) == ["a", "b"]
+
+
+def test_a_node_that_dies_with_the_daemon_is_not_forgotten(scene: Scene) -> None:
+    scene.round(REVIEW)
+    scene.restart()
+    scene.round(n1=NodeState(DOWN))
+    for name in ("n2", "n3"):
+        scene.hear(name, {})
+    assert {key for _, key in scene.round()} == set(CLIENTS)
+
+
+def test_a_live_node_knows_better_than_the_memory(scene: Scene) -> None:
+    scene.round(REVIEW)
+    scene.restart()
+    scene.hear("n1", {"a": CLIENTS["a"]})
+    scene.round()
+    assert {key for key, _, _ in scene.adopter.clients()} == {"a"}
+
+
+def test_a_memory_that_can_not_be_read_is_none(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
+    scene.round(REVIEW)
+    scene._memory.write_text('{"version": 2}')
+    scene.restart()
+    assert not list(scene.adopter.clients())
+    assert "memory_unreadable" in capsys.readouterr().err
 
 
 @pytest.mark.root

@@ -30,7 +30,6 @@ def start_agent(cluster: Cluster, node: str) -> None:
         "cluster": "default",
         "node": node,
         "interface": cluster.device(node),
-        "mesh_interface": "backend",
         "port": PORT,
         "listen": [[f"10.9.0.{NODES[node]}", AGENT_PORT]],
         "gateway": None,

@@ -99,7 +99,7 @@ class Site(Network):
         # In routed mode only: with source NAT nobody asks for this way.
         self.run("server", "ip", "route", "add", "10.80.0.0/24", "via", "10.20.0.2")
         self.run("server", "ip", "route", "add", "fd00:80::/64", "via", "fd00:20::2")
-        # It says nothing about connections that it does not know, as if behind a firewall: that is what made clients hang.
+        # About connections that it does not know it says nothing, as if behind a firewall: so clients would hang.
         self.run("server", "nft", "-f", "-", stdin=SILENT)
         self.start("server", sys.executable, "-c", ECHO)
         eventually(lambda: ":7 " in self.run("server", "ss", "-tln"))
