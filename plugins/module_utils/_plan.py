@@ -25,6 +25,7 @@ FAMILIES = {"ip": 4, "ip6": 6}
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,62}")
 NAME_RULE = "letters, digits and _ . @ -, at most 63"
 CLIENT_STATES = ("present", "absent")
+RETURN_PATHS = ("nat", "routed")
 
 
 class PlanError(ValueError):
@@ -141,6 +142,10 @@ class _Planner:
             self.problems.append("vpn_client_networks is empty: name at least one network, such as 10.80.0.0/16")
         if not self.settings["mesh_networks"]:
             self.problems.append("vpn_mesh_networks is empty: name one network, such as fd77:6972:6566::/64")
+        if self.settings["return_path"] not in RETURN_PATHS:
+            self.problems.append(
+                f"vpn_return_path: {self.settings['return_path']!r} is none of {', '.join(RETURN_PATHS)}"
+            )
         ports = [int(self.settings["port"]), int(self.settings["mesh_port"])]
         for variable, port in zip(("vpn_port", "vpn_mesh_port"), ports):
             if not 1 <= port <= 65535:
@@ -350,7 +355,20 @@ class _Planner:
                 for where, addresses in sides.items()
             )
             self.problems.append(f"no address family is common to all nodes and both sides of the balancer: {listed}")
+        elif self.settings["return_path"] == "routed":
+            self._check_return_path(families, sides)
         return families
+
+    def _check_return_path(self, families: Iterable[str], sides: Mapping[str, Mapping[str, Entry]]) -> None:
+        """Packets for clients come back over the backend: from the balancer to each node, in the clients' families."""
+        for text in self.settings["client_networks"]:
+            family = _family(text)
+            lacking = [where for where, addresses in sides.items() if family not in addresses]
+            if family not in families:
+                self.problems.append(
+                    f"vpn_return_path is routed and vpn_client_networks has {text}, but there is no"
+                    f" IPv{FAMILIES[family]} address at {', '.join(lacking)}"
+                )
 
     def _check_overlaps(self, underlay: Mapping[str, Entry | None], balancers: Mapping[str, Entry | None]) -> None:
         named = [(f"vpn_client_networks {n}", netaddr.IPNetwork(n)) for n in self.settings["client_networks"]]
@@ -458,6 +476,7 @@ class _Planner:
     ) -> dict[str, Any]:
         families = self._families(underlay, balancers)
         self._stop_on_problems()
+        routed = self.settings["client_networks"] if self.settings["return_path"] == "routed" else []
 
         def member(kind: str, name: str) -> Entry:
             entry, mesh = entries[(kind, name)], entries[("mesh", name)]
@@ -472,7 +491,7 @@ class _Planner:
             n: {
                 **member("probe", n),
                 "probe_public_key": entries[("probe", n)].get("public_key"),
-                "steered": [_steered(family, sides) for family in families],
+                "steered": [_steered(family, sides, routed) for family in families],
             }
             for n, sides in balancers.items()
             if sides
@@ -483,6 +502,9 @@ class _Planner:
                 **member("node", n),
                 "id": entries[("node", n)]["id"],
                 "return_routes": [_return_route(f, sides["backend"], gateway["backend"]) for f in families]
+                if gateway
+                else [],
+                "client_routes": [_client_route(text, sides["backend"], gateway["backend"]) for text in routed]
                 if gateway
                 else [],
             }
@@ -512,13 +534,14 @@ class _Planner:
         }
 
 
-def _steered(family: str, sides: Mapping[str, Any]) -> Entry:
-    """What the steering table of a balancer has to know of one family."""
+def _steered(family: str, sides: Mapping[str, Any], routed: Iterable[str]) -> Entry:
+    """What the steering table of a balancer has to know of one family; `routed`: networks of clients, or none."""
     return {
         "family": family,
         "public_address": sides["public"][family]["address"],
         "public_interface": sides["public"][family]["interface"],
         "backend_interface": sides["backend"][family]["interface"],
+        "client_networks": [network for network in routed if _family(network) == family],
     }
 
 
@@ -530,6 +553,16 @@ def _return_route(family: str, backend: Mapping[str, Any], gateway: Mapping[str,
         "network": backend[family]["network"],
         "via": gateway[family]["address"],
     }
+
+
+def _family(network: str) -> str:
+    return "ip6" if ":" in network else "ip"
+
+
+def _client_route(network: str, backend: Mapping[str, Any], gateway: Mapping[str, Any]) -> Entry:
+    """In routed mode, how a node reaches clients that it does not have: the balancer knows their node."""
+    family = _family(network)
+    return {"network": network, "device": backend[family]["interface"], "via": gateway[family]["address"]}
 
 
 def _shorten(names: Sequence[str], most: int = 20) -> str:

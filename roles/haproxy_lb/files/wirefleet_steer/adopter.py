@@ -19,6 +19,7 @@ from .adoption import Adoptions, Move, Roster, Session, Shares, wrong_clocks
 from .agents import Adopting, Agent, Failed, Heard, Message
 from .config import Adoption, Config
 from .decide import Standing, State, changes
+from .owners import OwnerRoutes
 
 REVIEW = 5.0  # seconds: who was left behind, or came to light only after its node had gone?
 AGENT_GRACE = 10.0  # seconds in which an agent that is not there, at a node that is, may come back
@@ -56,6 +57,11 @@ class Adopter:
         self._config = config
         self._max_idle = adoption.max_idle
         self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self.owners = (
+            OwnerRoutes(config.owners, {node.name: node.addresses for node in config.nodes.values()})
+            if config.owners
+            else None
+        )
         self._agents = {
             node.name: Agent(node.name, node.agent, self._inbox) for node in config.nodes.values() if node.agent
         }
@@ -78,6 +84,8 @@ class Adopter:
     def round(self, state: State) -> None:
         """One turn of the daemon's loop; ``state`` is what the kernel was just made to follow."""
         now = time.monotonic()
+        if self.owners:
+            self.owners.dead(frozenset(name for name in state.nodes if state.standing(name) is Standing.DOWN))
         failures = self._listen(now)
         shares = self.shares(state, now)
         for failure in failures:
@@ -110,7 +118,14 @@ class Adopter:
             self._review_due = now
             event("adopted", node=ended.origin, seconds=f"{ended.seconds:.2f}", **ended.results)
         for name, agent in self._agents.items():
-            agent.hurry = name in self.adoptions.targets
+            agent.hurry = self.owners is not None or name in self.adoptions.targets
+
+    def follow_owners(self, owners: OwnerRoutes) -> None:
+        """Let packets for clients go where they are now, and tell their former nodes. Raises a CommandError."""
+        owners.follow()
+        for name, agent in self._agents.items():
+            if name not in self.silent and (clients := owners.releases(name)):
+                agent.release(clients)
 
     def ask(self, node: str, moves: Sequence[Move]) -> None:
         """Let a node adopt clients that are not ours to follow."""
@@ -179,6 +194,8 @@ class Adopter:
                 self._hear(message, now)
             elif isinstance(message, Adopting):
                 self.adoptions.asked(message.node, message.begun, now)
+                if self.owners:
+                    self.owners.adopting(message.node, message.begun)
                 self.adoptions.refused(message.node, message.refused)
             else:
                 self._miss(message)
@@ -190,6 +207,8 @@ class Adopter:
             self._review_due = now  # clients of a node that died before we started may have waited for this one
         with self._lock:
             self.roster.update(message.node, message.sessions, message.whole)
+        if self.owners:
+            self.owners.hear(message.node, message.sessions, message.whole)
         self._heard_at[message.node] = now
         self.seen_at[message.node] = message.seen_at
         self._offsets[message.node] = message.offset
@@ -204,6 +223,8 @@ class Adopter:
         self._wrong = wrong
 
     def _miss(self, message: Failed) -> None:
+        if self.owners:
+            self.owners.miss(message.node)
         if message.node not in self.silent:
             event("agent_silent", node=message.node, error=message.error, result="it adopts nobody")
         self.silent[message.node] = message.error

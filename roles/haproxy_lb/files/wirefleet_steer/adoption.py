@@ -34,10 +34,14 @@ RESULTS = ("adopted", "moved", "silent", "refused", "failed", "kept")
 
 @dataclass(frozen=True)
 class Session:
-    """``endpoint`` is ADDRESS:PORT as WireGuard writes it, ``handshake`` seconds since the epoch, 0 for never."""
+    """``endpoint`` is ADDRESS:PORT as WireGuard writes it, ``handshake`` seconds since the epoch, 0 for never.
+
+    ``networks`` are those that the node routes to the client, in routed mode and while it has the client.
+    """
 
     endpoint: str
     handshake: int
+    networks: tuple[str, ...] = ()
 
     @property
     def family(self) -> str:

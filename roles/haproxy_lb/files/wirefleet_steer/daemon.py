@@ -40,7 +40,7 @@ STALE_AFTER = 5.0  # seconds without a round, after which the loop counts as dea
 TEACHING_TIME = 10.0  # seconds after the table was found empty: all agents have spoken by then
 
 # What a round consists of, besides the probes.
-HAPROXY, TABLE, GUARD, ADOPTION, REBALANCE = "haproxy", "table", "guard", "adoption", "rebalance"
+HAPROXY, TABLE, GUARD, ADOPTION, OWNERS, REBALANCE = "haproxy", "table", "guard", "adoption", "owners", "rebalance"
 
 
 def prepare(config: Config) -> None:
@@ -102,6 +102,8 @@ class Steer:
             self._attempt(GUARD, self._keep_guard)
         if self._adopter and self.reports:
             self._adopter.round(self.state)
+            if self._adopter.owners:
+                self._attempt(OWNERS, partial(self._adopter.follow_owners, self._adopter.owners))
             if now < self._teach_until:
                 self._attempt(ADOPTION, partial(self._teach, self._adopter))
             if self._rebalancer:
@@ -150,7 +152,8 @@ class Steer:
         if age > STALE_AFTER:
             return f"the loop's last round was {age:.0f} s ago"
         troubles = dict(self.troubles)
-        return "; ".join(f"{what}: {troubles[what]}" for what in (HAPROXY, TABLE, GUARD) if what in troubles) or None
+        parts = (HAPROXY, TABLE, GUARD, OWNERS)
+        return "; ".join(f"{what}: {troubles[what]}" for what in parts if what in troubles) or None
 
     def answer(self, request: Request) -> Response | None:
         if request.path == "/healthz":

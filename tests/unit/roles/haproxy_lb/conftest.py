@@ -52,7 +52,13 @@ CLIENT_ADDRESSES = {
 def steer_variables(backend: str = "backend", **changes: Any) -> dict[str, Any]:
     """The template's variables, as the role makes them."""
     families = [
-        {"family": family, "public_address": address, "public_interface": "public", "backend_interface": backend}
+        {
+            "family": family,
+            "public_address": address,
+            "public_interface": "public",
+            "backend_interface": backend,
+            "client_networks": [],
+        }
         for family, address in PUBLIC.items()
     ]
     steer = {
@@ -65,6 +71,7 @@ def steer_variables(backend: str = "backend", **changes: Any) -> dict[str, Any]:
         "session_timeout": "240s",
         "source_limit": {"rate": 50, "burst": 200},
         "limits_size": 65536,
+        "client_table": 51821,
     }
     return {"ansible_managed": "Managed", "__haproxy_lb_table": "wirefleet", "__haproxy_lb_steer": {**steer, **changes}}
 

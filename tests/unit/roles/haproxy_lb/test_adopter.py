@@ -5,8 +5,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Sequence
 from dataclasses import replace
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -14,8 +16,9 @@ from wirefleet_steer import adopter as module
 from wirefleet_steer.adopter import AGENT_GRACE, FRESH, LATE, REVIEW, Adopter, Tenants
 from wirefleet_steer.adoption import Move, Session
 from wirefleet_steer.agents import Adopting, Failed, Heard
-from wirefleet_steer.config import Adoption, load
+from wirefleet_steer.config import Adoption, Owners, load
 from wirefleet_steer.decide import NodeState, Standing, State
+from wirefleet_steer.owners import RELEASE_AFTER, OwnerRoutes
 
 from .conftest import steer_config
 
@@ -203,3 +206,46 @@ def test_a_memory_that_can_not_be_read_is_none(scene: Scene, capsys: pytest.Capt
     scene.restart()
     assert not list(scene.adopter.clients())
     assert "memory_unreadable" in capsys.readouterr().err
+
+
+@pytest.mark.root
+def test_in_routed_mode_routes_go_before_orders_to_let_go(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, network: None
+) -> None:
+    for command in ("link add backend type veth peer name far", "link set far up", "link set backend up"):
+        subprocess.run(["ip", *command.split()], check=True)
+    owners = OwnerRoutes(
+        Owners(51821, (), (ip_network("10.80.0.0/16"),), {"ip": "backend"}),
+        {name: node.addresses for name, node in scene.adopter._config.nodes.items()},
+    )
+    monkeypatch.setattr(scene.adopter, "owners", owners)
+    released: list[tuple[str, list[tuple[str, int]]]] = []
+    for name, agent in scene.adopter._agents.items():
+        monkeypatch.setattr(agent, "release", lambda clients, name=name: released.append((name, clients)))
+    routed = replace(CLIENTS["a"], networks=("10.80.0.5/32",))
+
+    def follow() -> str:
+        scene.adopter.follow_owners(owners)
+        routes = subprocess.run(["ip", "route", "show", "table", "51821"], check=True, capture_output=True, text=True)
+        return routes.stdout.partition("10.80.0.5 via ")[2].partition(" ")[0]
+
+    for name, sessions in (("n1", {"a": routed}), ("n2", {}), ("n3", {})):
+        scene.hear(name, sessions)
+    scene.round()
+    assert follow() == "10.9.0.11"
+    assert all(agent.hurry for agent in scene.adopter._agents.values())
+
+    ((target, _),) = scene.round(n1=NodeState(DOWN))
+    scene.adopter._inbox.put(Failed("n1", "timed out"))
+    scene.adopter._inbox.put(Adopting(target, ["a"], []))
+    scene.round()
+    address = scene.adopter._config.nodes[target].addresses["ip"]
+    assert follow() == address, "as soon as the adopter has begun"
+    scene.hear(target, {"a": replace(routed, handshake=NOW + 1)})
+    scene.round(RELEASE_AFTER)
+    assert follow() == address
+    assert released == [], "a node that is silent is not asked"
+    scene.hear("n1", {"a": routed})
+    scene.round(n1=NodeState(UP))
+    assert follow() == address
+    assert released == [("n1", [("a", NOW - 10)])]
