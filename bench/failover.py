@@ -4,6 +4,11 @@
 
 Clients are unmodified, one over IPv4, one over IPv6, in turn. A repetition's outage is its longest time between two
 answers. The last line is JSON: event -> {"n", "median_s", "max_s", "lost", "sent"}.
+
+In the events ``node_killed_1000`` and ``node_killed_10000`` that many simulated clients (bench/simulated.py), of which
+every second one is idle, are at one node when it dies. Measured is, for each, the time from its death until it answers
+another node's handshake: {"n", "median_s", "p99_s", "max_s", "sent": clients, "lost": those that nobody asked}, and of
+the daemons that live "cpu_percent_before" and "cpu_percent_during" that (of a core), and "rss_mib".
 """
 
 from __future__ import annotations
@@ -13,20 +18,24 @@ import json
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY / "tests"))
 
+import crowd  # noqa: E402
 from traffic.cluster import Client, Cluster, new_port  # noqa: E402
 from traffic.hosts import Lab, until  # noqa: E402
 from traffic.ping import Ping  # noqa: E402
 
 LAB = "bench"
+SIMULATED = {"node_killed_1000": 1_000, "node_killed_10000": 10_000}
+CROWDED = "n1"  # the node that has them all
 BEFORE, AFTER = 2.0, 5.0  # seconds of pings around what happens
 FAILOVER_SECONDS = 40  # how long a stock client may take
 FAILBACK_SECONDS = 30  # a returned node's own attempts to get its clients back come within 16 s
@@ -34,6 +43,18 @@ FILTER = """\
 table inet bench {
   chain input { type filter hook input priority -300; udp dport 51820 drop; }
 }
+"""
+ROAMING = """\
+table {family} roaming {{
+  chain output {{
+    type filter hook postrouting priority 300;
+    {family} saddr {home} udp dport 51820 {family} saddr set {away}
+  }}
+  chain input {{
+    type filter hook prerouting priority -300;
+    {family} daddr {away} udp sport 51820 {family} daddr set {home}
+  }}
+}}
 """
 ROW = "{:18} {n:>3} {median_s:>9} {max_s:>9} {lost:>6} {sent:>6}"
 
@@ -74,13 +95,20 @@ class Bench:
             until(f"{client.name} is served", FAILOVER_SECONDS, lambda: client.answered(self.targets[client.name]))
             time.sleep(AFTER)
 
+    @contextmanager
+    def revived(self, node: str) -> Iterator[None]:
+        """Whatever happens, the node is back after it."""
+        try:
+            yield
+        finally:
+            self.lab.befall("start", node)
+
     # ---- What happens. Each returns what the client noticed.
 
     def node_killed(self, client: Client) -> Ping:
         node = self.ready(client)
-        with self.watched(client) as ping:
+        with self.revived(node), self.watched(client) as ping:
             self.lab.befall("kill", node)
-        self.lab.befall("start", node)
         return ping
 
     def idle_node_killed(self, client: Client) -> Silence:
@@ -88,10 +116,10 @@ class Bench:
         node, before = self.ready(client), client.handshake
         time.sleep(BEFORE)
         begin = time.monotonic()
-        self.lab.befall("kill", node)
-        until(f"{client.name} has a new session", FAILOVER_SECONDS, lambda: client.handshake > before, pause=0.05)
-        took = time.monotonic() - begin
-        self.lab.befall("start", node)
+        with self.revived(node):
+            self.lab.befall("kill", node)
+            until(f"{client.name} has a new session", FAILOVER_SECONDS, lambda: client.handshake > before, pause=0.05)
+            took = time.monotonic() - begin
         return Silence(took)
 
     def wireguard_killed(self, client: Client) -> Ping:
@@ -155,17 +183,27 @@ class Bench:
             client.host.check_output("wg set wg0 listen-port %s", str(new_port()))
         return ping
 
-    def steer_restarted(self, client: Client) -> Ping:
+    def roam_address(self, client: Client) -> Ping:
         self.ready(client)
-        with self.watched(client) as ping:
-            self.cluster.balancer.check_output("systemctl restart wirefleet-steer")
+        version = 6 if client.endpoint.startswith("[") else 4
+        home = self.lab.address(client.name, "public", version)
+        with ExitStack() as until_over, self.watched(client) as ping:
+            until_over.enter_context(roaming(f"wirefleet-{LAB}-{client.name}", home, f"{home[:-2]}1{home[-2:]}"))
         return ping
 
+    def steer_restarted(self, client: Client) -> Ping:
+        """The steering daemon dies with a node."""
+        return self.killed_with_node(client, "wirefleet-steer")
+
     def haproxy_killed(self, client: Client) -> Ping:
-        self.ready(client)
-        with self.watched(client) as ping:
-            self.cluster.balancer.check_output("systemctl kill --signal=KILL haproxy")
-        self.cluster.balancer.check_output("systemctl restart haproxy")
+        """HAProxy dies with a node."""
+        return self.killed_with_node(client, "haproxy")
+
+    def killed_with_node(self, client: Client, unit: str) -> Ping:
+        node = self.ready(client)
+        with self.revived(node), self.watched(client) as ping:
+            self.lab.befall("kill", node)
+            self.cluster.balancer.check_output("systemctl kill --signal=KILL %s", unit)
         return ping
 
     def node_killed_stock(self, client: Client) -> Ping:
@@ -196,17 +234,20 @@ EVENTS = (
     "undrain",
     "weight",
     "failback",
+    "roam_address",
     "roam_port",
     "steer_restarted",
     "haproxy_killed",
     "node_killed_stock",
+    # Last, because the cluster gets their clients first.
+    *SIMULATED,
 )
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--repetitions", "-n", type=int, default=10)
-    parser.add_argument("--no-setup", action="store_true", help="the lab is up and the playbook has run")
+    parser.add_argument("--no-setup", action="store_true", help="the lab is as the last run of this left it")
     parser.add_argument("events", nargs="*", metavar="EVENT", help=f"of {', '.join(EVENTS)}; all without any")
     options = parser.parse_args()
     if unknown := set(options.events) - set(EVENTS):
@@ -214,16 +255,23 @@ def main() -> int:
     if not options.no_setup:
         set_up()
     bench = Bench()
-    figures: dict[str, dict[str, float]] = {}
+    figures: dict[str, Mapping[str, object]] = {}
+    registered = False
     print(ROW.format("event", n="n", median_s="median/s", max_s="max/s", lost="lost", sent="sent"), flush=True)
     for event in options.events or EVENTS:
-        figures[event] = measure(bench, getattr(bench, event), options.repetitions)
+        if event in SIMULATED:
+            if not registered:
+                converge(crowd.variables(max(SIMULATED.values())))
+                registered = True
+            figures[event] = crowd.node_killed(bench.cluster, CROWDED, SIMULATED[event])
+        else:
+            figures[event] = measure(bench, getattr(bench, event), options.repetitions)
         print(ROW.format(event, **figures[event]), flush=True)
     print(json.dumps(figures))
     return 0
 
 
-def measure(bench: Bench, happen: Callable[[Client], Ping | Silence], repetitions: int) -> dict[str, float]:
+def measure(bench: Bench, happen: Callable[[Client], Ping | Silence], repetitions: int) -> Mapping[str, object]:
     clients = list(bench.cluster.clients.values())
     pings = [happen(clients[number % len(clients)]) for number in range(repetitions)]
     return {
@@ -235,14 +283,49 @@ def measure(bench: Bench, happen: Callable[[Client], Ping | Silence], repetition
     }
 
 
+@contextmanager
+def roaming(container: str, home: str, away: str) -> Iterator[None]:
+    """Let a client's packets come from another address, as when the router before it gets a new one.
+
+    Changing the host's own address would measure wireguard-go, which goes on sending from the one that is gone until
+    its next handshake.
+    """
+    family, length = ("ip6", "64") if ":" in home else ("ip", "24")
+    rules = ROAMING.format(family=family, home=home, away=away)
+    pid = output("podman", "container", "inspect", "--format", "{{.State.Pid}}", container).strip()
+    there = ("nsenter", "--target", pid, "--net")
+    output(*there, "ip", "address", "add", f"{away}/{length}", "dev", "public", *(["nodad"] if family == "ip6" else []))
+    try:
+        output(*there, "nft", "--file", "-", stdin=rules)
+        yield
+    finally:
+        output(*there, "nft", "--file", "-", stdin=f"add table {family} roaming; delete table {family} roaming")
+        output(*there, "ip", "address", "delete", f"{away}/{length}", "dev", "public")
+
+
+def output(*command: str, stdin: str | None = None) -> str:
+    return subprocess.run(command, input=stdin, check=True, capture_output=True, text=True).stdout
+
+
 def set_up() -> None:
     """Start the lab's hosts and make them a cluster."""
-    log = REPOSITORY / ".lab" / LAB / "site.log"
     subprocess.run([sys.executable, "lab/lab.py", "up", LAB], cwd=REPOSITORY, check=True)
+    converge({})
+
+
+def converge(variables: Mapping[str, object]) -> None:
+    """Run the playbook, and tell how long that took. Simulated clients of an earlier run may go."""
+    begin = time.monotonic()
     playbook = Path(sys.executable).parent / "ansible-playbook"
     command = [str(playbook), "-i", f"lab/inventories/{LAB}", "playbooks/site.yml", "-e", "vpn_bootstrap=true"]
-    with log.open("w") as output:
-        subprocess.run(command, cwd=REPOSITORY, check=True, stdout=output, stderr=subprocess.STDOUT)
+    command += ["-e", f"vpn_max_removals={max(SIMULATED.values())}"]
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as extra:
+        json.dump(variables, extra)
+        extra.flush()
+        with (REPOSITORY / ".lab" / LAB / "site.log").open("w") as log:
+            command += ["-e", f"@{extra.name}"]
+            subprocess.run(command, cwd=REPOSITORY, check=True, stdout=log, stderr=subprocess.STDOUT)
+    print(f"the playbook took {time.monotonic() - begin:.0f} s", file=sys.stderr)
 
 
 if __name__ == "__main__":

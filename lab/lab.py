@@ -11,6 +11,9 @@ the networks of ``lab_networks``
     for hosts whose ``ansible_host`` is an address. This machine is in it too, as the default route, for SSH from here
     and packages from outside.
 
+``lab_routes`` (network: next hop) are a host's routes to networks that it is not in, and ``lab_router: true`` makes it
+forward packets of others.
+
 All networks are bridges in a network namespace of the lab's own, its *fabric*. In the machine's own namespace, every
 frame would pass the machine's firewall, connection tracking and NAT (``bridge-nf-call-iptables``), and the machine
 would have an address and a route in each network; packets that steering sends on asymmetric paths must not meet that.
@@ -63,11 +66,13 @@ class LabError(Exception):
 
 @dataclass(frozen=True)
 class Host:
-    """One container: its name, and its addresses ``a.b.c.d/n`` in each network."""
+    """One container: its name, its addresses ``a.b.c.d/n`` in each network, and next hops to networks elsewhere."""
 
     name: str
     container: str
     networks: dict[str, list[str]]
+    routes: dict[str, str]
+    router: bool
 
     def port(self, network: str) -> str:
         """The fabric's end of the host's cable."""
@@ -140,7 +145,8 @@ def load(name: str) -> Lab:
             if "ansible_host" in variables:
                 wanted["uplink"] = [variables["ansible_host"]]
             networks = {network: [address(host, network, value) for value in wanted[network]] for network in wanted}
-            hosts[host] = Host(host, f"wirefleet-{name}-{host}", networks)
+            routes = dict(variables.get("lab_routes", {}))
+            hosts[host] = Host(host, f"wirefleet-{name}-{host}", networks, routes, variables.get("lab_router", False))
     uplink = ipaddress.IPv4Network(tree["vars"]["lab_network_prefixes"]["uplink"][0])
     return Lab(name, path, uplink, list(prefixes), hosts)
 
@@ -279,8 +285,12 @@ def plug(lab: Lab, host: Host) -> None:
         inside += [f"address add {a} dev {network}{' nodad' if ':' in a else ''}" for a in addresses]
     if host.ssh_address:
         inside.append(f"route add default via {lab.gateway}")
+    inside += [f"route add {network} via {via}" for network, via in host.routes.items()]
     run("ip", "-n", lab.fabric, "-batch", "-", stdin="\n".join(outside))
     run("nsenter", "--target", pid, "--net", "ip", "-batch", "-", stdin="\n".join(inside))
+    if host.router:
+        forward = ("net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
+        run("nsenter", "--target", pid, "--net", "sysctl", "-qw", *forward)
 
 
 def mac(host: Host, network: str) -> str:

@@ -25,6 +25,7 @@ Key = tuple[str, str]  # (kind, name)
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,62}")
 NAME_RULE = "letters, digits and _ . @ -, at most 63"
 CLIENT_STATES = ("present", "absent")
+RETURN_PATHS = ("nat", "routed")
 
 
 class PlanError(ValueError):
@@ -143,6 +144,10 @@ class _Planner:
             self.problems.append("vpn_client_networks is empty: name at least one network, such as 10.80.0.0/16")
         if not self.settings["mesh_networks"]:
             self.problems.append("vpn_mesh_networks is empty: name one network, such as fd77:6972:6566::/64")
+        if self.settings["return_path"] not in RETURN_PATHS:
+            self.problems.append(
+                f"vpn_return_path: {self.settings['return_path']!r} is none of {', '.join(RETURN_PATHS)}"
+            )
         ports = [int(self.settings["port"]), int(self.settings["mesh_port"])]
         for variable, port in zip(("vpn_port", "vpn_mesh_port"), ports):
             if not 1 <= port <= 65535:
@@ -355,7 +360,20 @@ class _Planner:
                 for where, addresses in sides.items()
             )
             self.problems.append(f"no address family is common to all nodes and both sides of the balancer: {listed}")
+        elif self.settings["return_path"] == "routed":
+            self._check_return_path(families, sides)
         return families
+
+    def _check_return_path(self, families: Iterable[str], sides: Mapping[str, Mapping[str, Entry]]) -> None:
+        """Packets for clients come back over the backend: from the balancer to each node, in the clients' families."""
+        for text in self.settings["client_networks"]:
+            family = _family(text)
+            lacking = [where for where, addresses in sides.items() if family not in addresses]
+            if family not in families:
+                self.problems.append(
+                    f"vpn_return_path is routed and vpn_client_networks has {text}, but there is no"
+                    f" IPv{FAMILIES[family]} address at {', '.join(lacking)}"
+                )
 
     def _check_overlaps(self, underlay: Mapping[str, Entry | None], balancers: Mapping[str, Entry | None]) -> None:
         named = [(f"vpn_client_networks {n}", netaddr.IPNetwork(n)) for n in self.settings["client_networks"]]
@@ -463,6 +481,7 @@ class _Planner:
     ) -> dict[str, Any]:
         families = self._families(underlay, balancers)
         self._stop_on_problems()
+        routed = self.settings["client_networks"] if self.settings["return_path"] == "routed" else []
 
         def member(kind: str, name: str) -> Entry:
             entry, mesh = entries[(kind, name)], entries[("mesh", name)]
@@ -477,23 +496,22 @@ class _Planner:
             n: {
                 **member("probe", n),
                 "probe_public_key": entries[("probe", n)].get("public_key"),
-                "steered": [self._steered(n, family, balancers) for family in families],
+                "steered": [self._steered(n, family, balancers, routed) for family in families],
                 "vips": self.vips.at(sides),
             }
             for n, sides in balancers.items()
             if sides
         }
-        gateway = next(iter(lbs.values()), None)
+        # What nodes answer through: the address that balancers share, or the only balancer's.
+        gateway = {
+            f: self.vips.backend(f) or lb["backend"][f]["address"] for lb in [*lbs.values()][:1] for f in families
+        }
         nodes = {
             n: {
                 **member("node", n),
                 "id": entries[("node", n)]["id"],
-                "return_routes": [
-                    _return_route(f, sides["backend"], self.vips.backend(f) or gateway["backend"][f]["address"])
-                    for f in families
-                ]
-                if gateway
-                else [],
+                "return_routes": [_return_route(f, sides["backend"], via) for f, via in gateway.items()],
+                "client_routes": [_client_route(text, sides["backend"], gateway) for text in routed if gateway],
             }
             for n, sides in underlay.items()
             if sides
@@ -520,10 +538,11 @@ class _Planner:
             "warnings": self.warnings,
         }
 
-    def _steered(self, name: str, family: str, balancers: Mapping[str, Entry | None]) -> Entry:
+    def _steered(self, name: str, family: str, balancers: Mapping[str, Entry | None], routed: Iterable[str]) -> Entry:
         """What the steering table of a balancer has to know of one family.
 
-        `peers`: the other balancers' own addresses, which get copies of what nodes teach.
+        `peers`: the other balancers' own addresses, which get copies of what nodes teach. `routed`:
+        networks of clients, or none.
         """
         sides = balancers[name]
         assert sides
@@ -532,6 +551,7 @@ class _Planner:
             "public_address": self.vips.public(family) or sides["public"][family]["address"],
             "public_interface": sides["public"][family]["interface"],
             "backend_interface": sides["backend"][family]["interface"],
+            "client_networks": [network for network in routed if _family(network) == family],
             "peers": [o["backend"][family]["address"] for n, o in sorted(balancers.items()) if o and n != name],
         }
 
@@ -544,6 +564,16 @@ def _return_route(family: str, backend: Mapping[str, Any], via: str) -> Entry:
         "network": backend[family]["network"],
         "via": via,
     }
+
+
+def _family(network: str) -> str:
+    return "ip6" if ":" in network else "ip"
+
+
+def _client_route(network: str, backend: Mapping[str, Any], gateway: Mapping[str, str]) -> Entry:
+    """In routed mode, how a node reaches clients that it does not have: the balancer knows their node."""
+    family = _family(network)
+    return {"network": network, "device": backend[family]["interface"], "via": gateway[family]}
 
 
 def _shorten(names: Sequence[str], most: int = 20) -> str:

@@ -10,13 +10,16 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from wirefleet.log import event
 
+from . import memory
 from .adoption import Adoptions, Move, Roster, Session, Shares, wrong_clocks
 from .agents import Adopting, Agent, Failed, Heard, Message
 from .config import Adoption, Config
 from .decide import Standing, State, changes
+from .owners import OwnerRoutes
 
 REVIEW = 5.0  # seconds: who was left behind, or came to light only after its node had gone?
 AGENT_GRACE = 10.0  # seconds in which an agent that is not there, at a node that is, may come back
@@ -43,7 +46,8 @@ class Adopter:
     looked at what the roster has of it, on the monotonic clock.
     """
 
-    def __init__(self, config: Config, adoption: Adoption) -> None:
+    def __init__(self, config: Config, adoption: Adoption, file: Path | None = None) -> None:
+        """``file`` keeps the roster for whoever starts after us."""
         self.roster = Roster()
         self.adoptions = Adoptions(adoption.rate)
         self.counts: Mapping[str, int] = {}
@@ -53,6 +57,11 @@ class Adopter:
         self._config = config
         self._max_idle = adoption.max_idle
         self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self.owners = (
+            OwnerRoutes(config.owners, {node.name: node.addresses for node in config.nodes.values()})
+            if config.owners
+            else None
+        )
         self._agents = {
             node.name: Agent(node.name, node.agent, self._inbox) for node in config.nodes.values() if node.agent
         }
@@ -65,6 +74,9 @@ class Adopter:
         self._previous: State | None = None
         self._active = False
         self._review_due = float("-inf")
+        self._file = file
+        self._memory_trouble: str | None = None
+        self._recall()
 
     def start(self) -> None:
         for agent in self._agents.values():
@@ -77,6 +89,8 @@ class Adopter:
         """
         now = time.monotonic()
         self._follow_addresses(active, now)
+        if self.owners:
+            self.owners.dead(frozenset(name for name in state.nodes if state.standing(name) is Standing.DOWN))
         failures = self._listen(now)
         shares = self.shares(state, now)
         for failure in failures:
@@ -94,6 +108,7 @@ class Adopter:
         if now >= self._review_due:
             self._review_due = now + REVIEW
             self.counts = Counter(node for _, node, _ in self.clients())
+            self._remember()
             gone = {name for name in self._config.nodes if state.standing(name) is not Standing.UP}
         # Fail static: what looks like the death of all nodes is hardly one, and nobody is moved.
         if active and not state.held:
@@ -108,7 +123,14 @@ class Adopter:
             self._review_due = now
             event("adopted", node=ended.origin, seconds=f"{ended.seconds:.2f}", **ended.results)
         for name, agent in self._agents.items():
-            agent.hurry = name in self.adoptions.targets
+            agent.hurry = self.owners is not None or name in self.adoptions.targets
+
+    def follow_owners(self, owners: OwnerRoutes) -> None:
+        """Let packets for clients go where they are now, and tell their former nodes. Raises a CommandError."""
+        owners.follow()
+        for name, agent in self._agents.items():
+            if name not in self.silent and (clients := owners.releases(name)):
+                agent.release(clients)
 
     def ask(self, node: str, moves: Sequence[Move]) -> None:
         """Let a node adopt clients that are not ours to follow."""
@@ -127,6 +149,29 @@ class Adopter:
         """Yield public key, node and session of the clients that are worth remembering."""
         since = time.time() - self._max_idle
         return (client for client in self.roster.clients() if client[2].handshake >= since)
+
+    def _recall(self) -> None:
+        """Know the clients of nodes that died with us, or while we were away. What a live node says replaces this."""
+        if self._file is None:
+            return
+        try:
+            for node, sessions in memory.load(self._file).items():
+                if node in self._config.nodes:
+                    self.roster.update(node, sessions, whole=True)
+        except (OSError, ValueError) as error:
+            event("memory_unreadable", file=self._file, error=error)
+
+    def _remember(self) -> None:
+        if self._file is None:
+            return
+        trouble = None
+        try:
+            memory.save(self._file, self.roster.nodes)
+        except OSError as error:
+            trouble = str(error)
+        if trouble and trouble != self._memory_trouble:
+            event("memory_failed", file=self._file, error=trouble)
+        self._memory_trouble = trouble
 
     def tenants(self, name: str) -> Tenants:
         """Who is at a node, or may be. Any thread may ask."""
@@ -163,6 +208,8 @@ class Adopter:
                 self._hear(message, now)
             elif isinstance(message, Adopting):
                 self.adoptions.asked(message.node, message.begun, now)
+                if self.owners:
+                    self.owners.adopting(message.node, message.begun)
                 self.adoptions.refused(message.node, message.refused)
             else:
                 self._miss(message)
@@ -170,8 +217,12 @@ class Adopter:
         return failures
 
     def _hear(self, message: Heard, now: float) -> None:
+        if message.node not in self._heard_at:
+            self._review_due = now  # clients of a node that died before we started may have waited for this one
         with self._lock:
             self.roster.update(message.node, message.sessions, message.whole)
+        if self.owners:
+            self.owners.hear(message.node, message.sessions, message.whole)
         self._heard_at[message.node] = now
         self.seen_at[message.node] = message.seen_at
         self._offsets[message.node] = message.offset
@@ -186,6 +237,8 @@ class Adopter:
         self._wrong = wrong
 
     def _miss(self, message: Failed) -> None:
+        if self.owners:
+            self.owners.miss(message.node)
         if message.node not in self.silent:
             event("agent_silent", node=message.node, error=message.error, result="it adopts nobody")
         self.silent[message.node] = message.error

@@ -34,10 +34,14 @@ RESULTS = ("adopted", "moved", "silent", "refused", "failed", "kept")
 
 @dataclass(frozen=True)
 class Session:
-    """``endpoint`` is ADDRESS:PORT as WireGuard writes it, ``handshake`` seconds since the epoch, 0 for never."""
+    """``endpoint`` is ADDRESS:PORT as WireGuard writes it, ``handshake`` seconds since the epoch, 0 for never.
+
+    ``networks`` are those that the node routes to the client, in routed mode and while it has the client.
+    """
 
     endpoint: str
     handshake: int
+    networks: tuple[str, ...] = ()
 
     @property
     def family(self) -> str:
@@ -60,6 +64,10 @@ class Roster:
             self._nodes[node] = dict(sessions)
         else:
             self._nodes.setdefault(node, {}).update(sessions)
+
+    @property
+    def nodes(self) -> Mapping[str, Mapping[str, Session]]:
+        return self._nodes
 
     def owner(self, key: str) -> tuple[str, Session] | None:
         """Return the node with the client's latest handshake, and the session there."""

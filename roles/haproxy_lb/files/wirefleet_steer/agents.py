@@ -9,9 +9,10 @@ import json
 import queue
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import ip_address
+from functools import partial
+from ipaddress import ip_address, ip_network
 from typing import Any, Union
 
 from .adoption import Move, Session
@@ -69,7 +70,7 @@ class Agent:
         self.hurry = False
         self._address = address
         self._inbox = inbox
-        self._orders: queue.SimpleQueue[Sequence[Move]] = queue.SimpleQueue()
+        self._orders: queue.SimpleQueue[Callable[[], Message | None]] = queue.SimpleQueue()
         self._epoch, self._seq = "", 0
 
     def start(self) -> None:
@@ -77,16 +78,20 @@ class Agent:
 
     def adopt(self, moves: Sequence[Move]) -> None:
         """Ask it to; the answer, or a failure, comes through the inbox."""
-        self._orders.put(moves)
+        self._orders.put(partial(self._ask, moves))
+
+    def release(self, clients: Sequence[tuple[str, int]]) -> None:
+        """Ask it to let clients go (public key, handshake); what it claims from then on shows whether it did."""
+        self._orders.put(partial(self._release, clients))
 
     def _run(self) -> None:
         while True:
             try:
-                moves = self._orders.get(timeout=HURRY if self.hurry else INTERVAL)
+                message = self._orders.get(timeout=HURRY if self.hurry else INTERVAL)()
             except queue.Empty:
-                moves = []
-            if moves:
-                self._inbox.put(self._ask(moves))
+                message = None
+            if message:
+                self._inbox.put(message)
             self._inbox.put(self._look())
 
     def _look(self) -> Message:
@@ -109,6 +114,14 @@ class Agent:
             return Adopting(self.node, list(answer["adopting"]), list(answer["refused"]))
         except (AgentError, KeyError, TypeError) as error:
             return Failed(self.node, _words(error), [move.key for move in moves])
+
+    def _release(self, clients: Sequence[tuple[str, int]]) -> Message | None:
+        peers = [{"public_key": key, "handshake": handshake} for key, handshake in clients]
+        try:
+            self._exchange("POST", "/v1/release", json.dumps({"version": VERSION, "peers": peers}))
+        except AgentError as error:
+            return Failed(self.node, _words(error))
+        return None
 
     def _exchange(self, method: str, path: str, body: str | None = None) -> dict[str, Any]:
         connection = http.client.HTTPConnection(*self._address, timeout=TIMEOUT)
@@ -134,7 +147,8 @@ def _session(peer: Mapping[str, Any]) -> Session:
     address, _, port = peer["endpoint"].rpartition(":")
     ip_address(address.strip("[]"))
     int(port)
-    return Session(peer["endpoint"], int(peer["handshake"]))
+    networks = tuple(str(ip_network(network)) for network in peer.get("networks", ()))  # new: older agents do not route
+    return Session(peer["endpoint"], int(peer["handshake"]), networks)
 
 
 def _words(error: Exception) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from wirefleet import config as document
 from wirefleet.config import ConfigError, MapOf, Optional, Shape
@@ -35,6 +35,9 @@ SHAPE: dict[str, Shape] = {
             "probe_peer": Optional({"public_key": str}),
             "agent": Optional((str, int)),
         }
+    ),
+    "owners": Optional(
+        {"table": int, "priority": int, "networks": [{"network": str, "interface": str}]},
     ),
     "adoption": Optional({"rate": float, "max_idle": float, "rebalance": Optional(float)}),
     "damping": Optional({"downs": int, "window": float, "hold": float, "max_hold": float}),
@@ -83,6 +86,16 @@ class Damping:
 
 
 @dataclass(frozen=True)
+class Owners:
+    """Routed mode: ``table`` leads from ``networks`` (clients) to their nodes; ``devices`` are keyed by family."""
+
+    table: int
+    rules: tuple[Rule, ...]
+    networks: tuple[IPv4Network | IPv6Network, ...]
+    devices: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class Config:
     """Times are in seconds."""
 
@@ -95,6 +108,7 @@ class Config:
     families: tuple[str, ...]
     guard: tuple[Rule, ...]
     nodes: Mapping[str, Node]
+    owners: Owners | None  # None: nodes translate, and answers find them by themselves
     adoption: Adoption | None
     damping: Damping | None
     collapse_window: float
@@ -122,6 +136,8 @@ def _config(read: dict) -> Config:
         if family not in FAMILIES:
             raise ConfigError(f"families: {family!r} is none of {', '.join(FAMILIES)}")
     mask = _mask(read["guard"]["mask"])
+    if read["owners"] and not read["adoption"]:
+        raise ConfigError("owners: needs adoption, which asks the agents who has whom")
     return Config(
         cluster=read["cluster"],
         haproxy_socket=read["haproxy_socket"],
@@ -136,6 +152,7 @@ def _config(read: dict) -> Config:
             for interface in read["guard"]["interfaces"]
         ),
         nodes=_nodes(read["nodes"], mask),
+        owners=_owners(read["owners"]),
         adoption=Adoption(**_positive("adoption", read["adoption"])) if read["adoption"] else None,
         damping=Damping(**_positive("damping", read["damping"])) if read["damping"] else None,
         collapse_window=read["collapse_window"],
@@ -187,6 +204,24 @@ def _vips(read: list[str]) -> tuple[str, ...]:
         return tuple(str(ip_address(text)) for text in read)
     except ValueError as error:
         raise ConfigError(f"vips: {error}") from None
+
+
+def _owners(read: dict | None) -> Owners | None:
+    if read is None:
+        return None
+    networks, rules, devices = [], [], {}
+    for i, entry in enumerate(read["networks"]):
+        try:
+            network = ip_network(entry["network"])
+        except ValueError as error:
+            raise ConfigError(f"owners.networks[{i}].network: {error}") from None
+        networks.append(network)
+        devices[next(f for f in FAMILIES if FAMILIES[f] == network.version)] = entry["interface"]
+        # Only what comes from there: the balancer's own probes find nodes inside the tunnel by other routes.
+        rules.append(
+            Rule(network.version, read["priority"], table=read["table"], to=str(network), iif=entry["interface"])
+        )
+    return Owners(read["table"], tuple(rules), tuple(networks), devices)
 
 
 def _positive(section: str, read: dict) -> dict:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 import select
 import time
 from collections import Counter
@@ -40,7 +41,7 @@ STALE_AFTER = 5.0  # seconds without a round, after which the loop counts as dea
 TEACHING_TIME = 10.0  # seconds after the table was found empty: all agents have spoken by then
 
 # What a round consists of, besides the probes.
-HAPROXY, TABLE, GUARD, ADOPTION, REBALANCE = "haproxy", "table", "guard", "adoption", "rebalance"
+HAPROXY, TABLE, GUARD, ADOPTION, OWNERS, REBALANCE = "haproxy", "table", "guard", "adoption", "owners", "rebalance"
 
 
 def prepare(config: Config) -> None:
@@ -49,6 +50,12 @@ def prepare(config: Config) -> None:
         event("guard_added", rule=rule)
     if kernel.load_table(config):
         event("table_replaced", table=config.table, reason="a set or map is defined otherwise", sessions="lost")
+
+
+def _memory() -> Path | None:
+    """Return the file for what has to outlive us, where systemd has made a directory for it."""
+    directory = os.environ.get("RUNTIME_DIRECTORY")
+    return Path(directory, "clients.json") if directory else None
 
 
 class Steer:
@@ -74,7 +81,7 @@ class Steer:
         self._probe_pauses = cycle(probe.PAUSES)
         self._census = metrics.CensusCache()
         self._damper = Damper(config.damping) if config.damping else None
-        self._adopter = Adopter(config, config.adoption) if config.adoption else None
+        self._adopter = Adopter(config, config.adoption, _memory()) if config.adoption else None
         pace = config.adoption.rebalance if config.adoption else None
         self._rebalancer = Rebalancer(config, self._adopter, pace) if self._adopter and pace else None
         self._teach_until = float("-inf")
@@ -99,6 +106,8 @@ class Steer:
             self._attempt(GUARD, self._keep_guard)
         if self._adopter and self.reports:
             self._adopter.round(self.state, self.active)
+            if self._adopter.owners:
+                self._attempt(OWNERS, partial(self._adopter.follow_owners, self._adopter.owners))
             if now < self._teach_until:
                 self._attempt(ADOPTION, partial(self._teach, self._adopter))
             if self._rebalancer and self.active:
@@ -149,7 +158,8 @@ class Steer:
         if age > STALE_AFTER:
             return f"the loop's last round was {age:.0f} s ago"
         troubles = dict(self.troubles)
-        return "; ".join(f"{what}: {troubles[what]}" for what in (HAPROXY, TABLE, GUARD) if what in troubles) or None
+        parts = (HAPROXY, TABLE, GUARD, OWNERS)
+        return "; ".join(f"{what}: {troubles[what]}" for what in parts if what in troubles) or None
 
     def answer(self, request: Request) -> Response | None:
         if request.path == "/healthz":

@@ -20,25 +20,31 @@ BLACKHOLE = "6"  # RTN_BLACKHOLE, linux/rtnetlink.h
 WHOLE_PORT = "0xffff"
 UDP = ("udp", "ipproto-17")  # with and without /etc/protocols, which minimal hosts lack
 ALL_BITS = 0xFFFFFFFF
+HOST_BITS = {4: 32, 6: 128}
 
 
 @dataclass(frozen=True)
 class Rule:
     """``ip rule``: packets with ``mark`` under ``mask`` are looked up in ``table``, or are dropped without one.
 
-    ``iif`` and ``udp_sport`` narrow it further when given.
+    ``to``, ``iif`` and ``udp_sport`` narrow it further when given; without a ``mark``, packets may have any.
     """
 
     family: int  # 4 or 6
     priority: int
-    mark: int
+    mark: int | None = None
     mask: int = ALL_BITS
     table: int | None = None
     iif: str | None = None
     udp_sport: int | None = None
+    to: str | None = None  # a network
 
     def arguments(self) -> list[str]:
-        words = ["priority", str(self.priority), "fwmark", f"{self.mark:#x}/{self.mask:#x}"]
+        words = ["priority", str(self.priority)]
+        if self.mark is not None:
+            words += ["fwmark", f"{self.mark:#x}/{self.mask:#x}"]
+        if self.to is not None:
+            words += ["to", self.to]
         if self.iif is not None:
             words += ["iif", self.iif]
         if self.udp_sport is not None:
@@ -106,11 +112,13 @@ def _rules(family: int) -> Iterable[Rule]:
 
 def _rule(family: int, row: dict[str, Any]) -> Rule | None:
     """Parse one rule of ``ip -j -N rule``, or None for a rule that is not of the kind which Rule can say."""
-    selectors = {"src", "fwmark", "fwmask", "iif", "ipproto", "sport"}
+    selectors = {"src", "dst", "dstlen", "fwmark", "fwmask", "iif", "ipproto", "sport"}
     # sport_mask: from iproute2 6.15 on; "the whole port" is what a rule without a mask means.
     known = selectors | {"priority", "iif_detached", "protocol", "table", "action", "sport_mask"}
     blackhole = row.get("action") in ("blackhole", BLACKHOLE)
-    if row.keys() - known or "fwmark" not in row or row.get("src") != "all" or blackhole == ("table" in row):
+    if row.keys() - known or row.get("src") != "all" or blackhole == ("table" in row):
+        return None
+    if not row.keys() & {"fwmark", "dst"}:
         return None
     if row.get("sport_mask", WHOLE_PORT) != WHOLE_PORT:
         return None
@@ -119,11 +127,12 @@ def _rule(family: int, row: dict[str, Any]) -> Rule | None:
     return Rule(
         family=family,
         priority=row["priority"],
-        mark=int(row["fwmark"], 0),
+        mark=int(row["fwmark"], 0) if "fwmark" in row else None,
         mask=int(row.get("fwmask", hex(ALL_BITS)), 0),
         table=None if blackhole else int(row["table"]),
         iif=row.get("iif"),
         udp_sport=row.get("sport"),
+        to=f"{row['dst']}/{row.get('dstlen', HOST_BITS[family])}" if "dst" in row else None,
     )
 
 

@@ -12,7 +12,6 @@ but somebody would have to take it back, and with him dead two nodes would steal
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import socket
@@ -25,21 +24,16 @@ from ipaddress import ip_address, ip_network
 
 from wirefleet.command import run
 
+from .owned import Owned
+from .requests import RequestError, public_key
 from .sessions import parse
 
-VERSION = 1
-MAX_PEERS = 256
-PUBLIC_KEY = re.compile(r"[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=")
 ENDPOINT = re.compile(r"(?:\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<v4>[0-9.]+)):(?P<port>[1-9][0-9]{0,4})", re.ASCII)
 DISCARD = 9  # the UDP port of RFC 863
 
 # Seconds after one balancer's request in which another's is the same one, of somebody who has not heard yet what came
 # of it: a handshake under way is waited for, and one that was made since then is enough.
 HANDSHAKE_TIME, NEWS_TIME = 1.0, 5.0
-
-
-class RequestError(ValueError):
-    """What is wrong with a request, for whoever sent it."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +55,11 @@ class Outcome:
 class Adoptions:
     """Adopts for one interface, one request at a time. ``totals`` counts clients."""
 
-    def __init__(self, interface: str, probes: Collection[str], families: Collection[int]) -> None:
+    def __init__(
+        self, interface: str, probes: Collection[str], families: Collection[int], owned: Owned | None = None
+    ) -> None:
         self._interface = interface
+        self._owned = owned
         self._probes = frozenset(probes)
         self._families = frozenset(families)
         self._lock = threading.Lock()
@@ -88,6 +85,8 @@ class Adoptions:
             if begin:
                 self._renew(begin)
                 self._begun.update(dict.fromkeys(begin, (time.monotonic(), balancer)))
+                if self._owned:  # before the nudge, which else would not go into the tunnel
+                    self._owned.take({peer.public_key: tuple(networks) for peer, networks in begin.items()})
                 nudge(filter(None, map(inner_address, begin.values())))
             self.totals["adopting"] += len(begin)
             self.totals["refused"] += len(refused)
@@ -130,31 +129,11 @@ class Adoptions:
             run(command, descriptors=descriptors)
 
 
-def requested(body: bytes) -> list[Candidate]:
-    """Read a request. One that is not as it should be, in any part of it, raises a RequestError."""
-    try:
-        document = json.loads(body)
-    except ValueError as error:
-        raise RequestError(f"not JSON: {error}") from None
-    if not isinstance(document, dict) or document.keys() != {"version", "peers"}:
-        raise RequestError('expected {"version": …, "peers": […]}')
-    if type(document["version"]) is not int or document["version"] != VERSION:
-        raise RequestError(f"version: this agent reads {VERSION}")
-    peers = document["peers"]
-    if not isinstance(peers, list) or not 0 < len(peers) <= MAX_PEERS:
-        raise RequestError(f"peers: expected 1 to {MAX_PEERS}")
-    candidates = [_candidate(peer, f"peers[{i}]") for i, peer in enumerate(peers)]
-    if len({candidate.public_key for candidate in candidates}) < len(candidates):
-        raise RequestError("peers: one is there twice")
-    return candidates
-
-
-def _candidate(peer: object, where: str) -> Candidate:
+def candidate(peer: object, where: str) -> Candidate:
+    """Read one peer of a request."""
     if not isinstance(peer, dict) or peer.keys() != {"public_key", "endpoint"}:
         raise RequestError(f'{where}: expected {{"public_key": …, "endpoint": …}}')
-    key, endpoint = peer["public_key"], peer["endpoint"]
-    if not isinstance(key, str) or not PUBLIC_KEY.fullmatch(key):
-        raise RequestError(f"{where}.public_key: not a WireGuard key")
+    key, endpoint = public_key(peer, where), peer["endpoint"]
     found = ENDPOINT.fullmatch(endpoint) if isinstance(endpoint, str) else None
     try:
         address = ip_address(found["v6"] or found["v4"]) if found else None

@@ -17,11 +17,13 @@ from wirefleet.nft import RulesetWatch
 from wirefleet.sdnotify import notify
 
 from . import drain, metrics, observe
-from .adopt import Adoptions, RequestError, requested
+from .adopt import Adoptions, candidate
 from .checks import Checks
 from .health import DRAINED, FAILED, OK, Observation, Verdict, judge
 from .metrics import PeerCache
+from .owned import Owned, claim
 from .repair import Repairs
+from .requests import RequestError, requested
 from .sessions import Sessions
 from .settings import Config
 
@@ -31,7 +33,7 @@ FIRST_CHECKS = 10.0  # seconds that the first look waits for the operator's chec
 STALE_AFTER = 5.0  # seconds without a look, after which the last verdict counts no more
 
 API_VERSION = 1  # of what follows
-PEERS, ADOPT = "/v1/peers", "/v1/adopt"  # for balancers, through the mesh
+PEERS, ADOPT, RELEASE = "/v1/peers", "/v1/adopt", "/v1/release"  # for balancers, through the mesh
 
 STATUS = {OK: 200, DRAINED: 404, FAILED: 503}  # 404: HAProxy's `http-check disable-on-404` keeps the sessions
 
@@ -59,9 +61,10 @@ class Agent:
         self.repairs = Repairs()
         self.last = Evaluation(time.monotonic(), Observation("missing", False, {}), Verdict(FAILED, ("starting",)))
         self._peers = PeerCache(config.interface)
-        self._sessions = Sessions(config.interface, config.probes)
+        self._owned = Owned(config.interface, config.clients) if config.clients else None
+        self._sessions = Sessions(config.interface, config.probes, self._owned.follow if self._owned else None)
         families = {route.family for route in config.routes}
-        self._adoptions = Adoptions(config.interface, config.probes, families)
+        self._adoptions = Adoptions(config.interface, config.probes, families, self._owned)
 
     def look(self) -> Verdict:
         """See and judge, without changing anything."""
@@ -70,7 +73,8 @@ class Agent:
     def tick(self) -> Verdict:
         """Put back what is missing, then see and judge what is there now."""
         before = self.last.verdict
-        verdict = self._evaluate(*self.repairs.restore(self.config))
+        lost, errors = self.repairs.restore(self.config)
+        verdict = self._evaluate(lost, errors + self._follow_clients())
         if verdict != before:
             event("state", node=self.config.node, state=verdict.state, reason="; ".join(verdict.reasons) or None)
         return verdict
@@ -78,7 +82,7 @@ class Agent:
     def run(self) -> NoReturn:
         """Look once a second, and at once when somebody changes the ruleset. Never returns."""
         # Listen first and answer after the first look: while we restart, a balancer's check waits instead of failing.
-        server = Server(self.config.listen, self.answer, f"wirefleet-node/{__version__}", posts=[ADOPT])
+        server = Server(self.config.listen, self.answer, f"wirefleet-node/{__version__}", posts=[ADOPT, RELEASE])
         watch = RulesetWatch()
         self.checks.start()
         self.repairs.restore(self.config)  # not later than WireGuard needs it, however slow the checks
@@ -101,7 +105,7 @@ class Agent:
             return Response.from_json(STATUS[verdict.state], health_document(self.config, verdict))
         if request.path == "/metrics":
             return Response(200, self._metrics(), prometheus.CONTENT_TYPE)
-        if request.path in (PEERS, ADOPT):
+        if request.path in (PEERS, ADOPT, RELEASE):
             return self._answer_balancer(request)
         return None
 
@@ -109,8 +113,9 @@ class Agent:
         """Only the mesh leads from such an address to here, so WireGuard has proved who asks."""
         if request.client not in self.config.adopters:
             return Response.from_json(403, {"error": "for balancers, through the mesh"})
+        answers = {PEERS: self._list_peers, ADOPT: self._adopt, RELEASE: self._release}
         try:
-            document = self._list_peers(request) if request.path == PEERS else self._adopt(request)
+            document = answers[request.path](request)
         except RequestError as error:
             return Response.from_json(400, {"error": str(error)})
         except CommandError as error:
@@ -126,12 +131,27 @@ class Agent:
         return self._sessions.changes(request.query.get("epoch"), int(seq))
 
     def _adopt(self, request: Request) -> dict[str, object] | None:
-        candidates = requested(request.body)
+        candidates = requested(request.body, candidate)
         if self.last.verdict_at(time.monotonic()).state != OK:
             return None
         outcome = self._adoptions.adopt(candidates, request.client)
         event("adopting", clients=len(outcome.adopting), refused=len(outcome.refused), balancer=request.client)
         return {"adopting": outcome.adopting, "refused": outcome.refused}
+
+    def _release(self, request: Request) -> dict[str, object]:
+        claims = requested(request.body, claim)
+        released = self._owned.release(claims) if self._owned else ()
+        event("released", clients=len(released), kept=len(claims) - len(released), balancer=request.client)
+        return {"released": released}
+
+    def _follow_clients(self) -> list[str]:
+        """Keep the clients' routes, whether a balancer asks for them or not; return what went wrong."""
+        try:
+            if self._owned:
+                self._sessions.keep_up()
+        except CommandError as error:
+            return [str(error)]
+        return []
 
     def _metrics(self) -> str:
         try:

@@ -7,8 +7,9 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from wirefleet.command import run
 
@@ -19,10 +20,18 @@ MAX_AGE = 5.0  # seconds, however slow it answers
 
 @dataclass(frozen=True)
 class Session:
-    """``endpoint`` is ADDRESS:PORT as WireGuard writes it, ``handshake`` seconds since the epoch, 0 for never."""
+    """``endpoint`` is ADDRESS:PORT as WireGuard writes it, ``handshake`` seconds since the epoch, 0 for never.
+
+    ``networks`` are those that this node routes to the client: none unless it routes, and has the client.
+    """
 
     endpoint: str
     handshake: int
+    networks: tuple[str, ...] = ()
+
+
+Look = Callable[[], "Mapping[str, Session]"]  # public key -> session of everybody who was heard of
+Follow = Callable[[Look], "Mapping[str, Session]"]
 
 
 class Journal:
@@ -52,11 +61,15 @@ class Journal:
 
 
 class Sessions:
-    """The clients of one interface; asks WireGuard when somebody wants to know, one thread at a time."""
+    """The clients of one interface; asks WireGuard when somebody wants to know, one thread at a time.
 
-    def __init__(self, interface: str, probes: Collection[str]) -> None:
-        self._interface = interface
-        self._probes = frozenset(probes)
+    ``follow`` is given each look before it counts, and may add to it.
+    """
+
+    def __init__(self, interface: str, probes: Collection[str], follow: Follow | None = None) -> None:
+        self._look: Look = partial(read, interface, frozenset(probes))
+        if follow:
+            self._look = partial(follow, self._look)
         self._lock = threading.Lock()
         self._journal = Journal()
         self._due = self._seen_at = float("-inf")
@@ -64,21 +77,33 @@ class Sessions:
     def changes(self, epoch: str | None, seq: int) -> dict[str, object]:
         """Return a reader's answer; ``age`` is in seconds. Raises a CommandError when WireGuard does not answer."""
         with self._lock:
-            now = time.monotonic()
-            if now >= self._due:
-                self._seen_at = now
-                self._journal.record(read(self._interface, self._probes))
-                now = time.monotonic()
-                self._due = now + min(max(MIN_AGE, SHARE * (now - self._seen_at)), MAX_AGE)
+            now = self._keep_up()
             return {
                 "age": now - self._seen_at,
                 "epoch": self._journal.epoch,
                 "seq": self._journal.seq,
-                "peers": [
-                    {"public_key": key, "endpoint": session.endpoint, "handshake": session.handshake}
-                    for key, session in self._journal.since(epoch, seq).items()
-                ],
+                "peers": [_entry(key, session) for key, session in self._journal.since(epoch, seq).items()],
             }
+
+    def keep_up(self) -> None:
+        """Look even if nobody asks. Raises a CommandError when WireGuard does not answer."""
+        with self._lock:
+            self._keep_up()
+
+    def _keep_up(self) -> float:
+        """Look if the last look is old; return what time it is then."""
+        now = time.monotonic()
+        if now >= self._due:
+            self._seen_at = now
+            self._journal.record(self._look())
+            now = time.monotonic()
+            self._due = now + min(max(MIN_AGE, SHARE * (now - self._seen_at)), MAX_AGE)
+        return now
+
+
+def _entry(key: str, session: Session) -> dict[str, object]:
+    entry: dict[str, object] = {"public_key": key, "endpoint": session.endpoint, "handshake": session.handshake}
+    return {**entry, "networks": session.networks} if session.networks else entry
 
 
 def read(interface: str, probes: Collection[str]) -> dict[str, Session]:

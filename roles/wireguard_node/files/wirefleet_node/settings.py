@@ -14,6 +14,7 @@ from typing import Any
 from wirefleet import config
 from wirefleet.config import ConfigError, MapOf, Optional, Shape
 from wirefleet.iproute import Route, Rule
+from wirefleet.routes import Hop
 
 VERSION = 1
 
@@ -30,6 +31,14 @@ SHAPE: dict[str, Shape] = {
             "table": int,
             "priority": int,
             "routes": [{"family": int, "device": str, "network": str, "via": str}],
+        }
+    ),
+    "clients": Optional(
+        {
+            "table": int,
+            "priority": int,
+            "networks": [{"network": str, "device": str, "via": str}],
+            "probes": [str],
         }
     ),
     "nft": {"family": str, "table": str, "file": str},
@@ -65,6 +74,17 @@ class Check:
 
 
 @dataclass(frozen=True)
+class Clients:
+    """Routed mode: ``table`` has the routes to clients, and always these ``routes``.
+
+    They lead to the balancers' probes through the tunnel, and to all who are no clients of this node by the balancer.
+    """
+
+    table: int
+    routes: Mapping[str, Hop]
+
+
+@dataclass(frozen=True)
 class Config:
     cluster: str
     node: str
@@ -73,6 +93,7 @@ class Config:
     listen: tuple[tuple[str, int], ...]
     rules: tuple[Rule, ...]
     routes: tuple[Route, ...]
+    clients: Clients | None  # None: whoever is in the client networks is sent into the tunnel
     table: Table
     sysctls: Mapping[str, str]  # path below /proc/sys -> wanted content
     checks: tuple[Check, ...]
@@ -107,14 +128,16 @@ def _parse(document: dict[str, Any]) -> Config:
         _require(bool(check["command"]), f"checks[{i}].command", "is empty")
         _require(check["timeout"] > 0 and check["interval"] > 0, f"checks[{i}]", "timeout and interval must exceed 0")
     rules, routes = _gateway(document["gateway"])
+    client_rules, clients = _clients(document["clients"], document["interface"])
     return Config(
         cluster=document["cluster"],
         node=document["node"],
         interface=document["interface"],
         port=document["port"],
         listen=tuple(document["listen"]),
-        rules=rules,
+        rules=rules + client_rules,
         routes=routes,
+        clients=clients,
         table=Table(document["nft"]["family"], document["nft"]["table"], document["nft"]["file"]),
         sysctls=document["sysctls"],
         checks=tuple(
@@ -148,6 +171,23 @@ def _gateway(gateway: dict[str, Any] | None) -> tuple[tuple[Rule, ...], tuple[Ro
         rules.append(Rule(family, gateway["priority"], gateway["mark"], table=table))  # type: ignore[index]
         routes += [Route(family, table, str(network), device), Route(family, table, "default", device, str(via))]
     return tuple(rules), tuple(routes)
+
+
+def _clients(clients: dict[str, Any] | None, interface: str) -> tuple[tuple[Rule, ...], Clients | None]:
+    if clients is None:
+        return (), None
+    rules: list[Rule] = []
+    routes: dict[str, Hop] = {}
+    for i, route in enumerate(clients["networks"]):
+        key = f"clients.networks[{i}]"
+        network = _parsed(ip_network, route["network"], f"{key}.network")
+        via = _parsed(ip_address, route["via"], f"{key}.via")
+        _require(network.version == via.version, key, "network and via must be of one family")
+        rules.append(Rule(network.version, clients["priority"], table=clients["table"], to=str(network)))
+        routes[str(network)] = Hop(route["device"], str(via))
+    for i, probe in enumerate(clients["probes"]):
+        routes[str(ip_network(_parsed(ip_address, probe, f"clients.probes[{i}]")))] = Hop(interface)
+    return tuple(rules), Clients(clients["table"], routes)
 
 
 def _parsed(parse: Any, text: str, key: str) -> Any:

@@ -12,6 +12,7 @@ from ansible_collections.wirefleet.vpn.plugins.module_utils._plan import build_p
 cluster_plan = FilterModule().filters()["cluster_plan"]
 
 SETTINGS: dict[str, Any] = {
+    "return_path": "nat",
     **dict.fromkeys(["public_networks", "backend_networks", "routes", "reserved_addresses"], ()),
     **dict.fromkeys(["clients", "balancers", "managed_clients", "vip", "backend_vip"], ()),
     "vip_mode": "none",

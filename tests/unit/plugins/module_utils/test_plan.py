@@ -74,6 +74,7 @@ def cluster(**changes: Any) -> Entry:
         "backend_vip": [],
         "vip_mode": "none",
         "routes": ["10.0.0.0/8"],
+        "return_path": "nat",
         "reserved_addresses": [],
         "quarantine_days": 30,
         "max_removals": 0,
@@ -131,6 +132,7 @@ def test_a_cluster_of_two_nodes_a_balancer_and_two_clients() -> None:
                 "mesh_public_key": key(f"mesh {name}"),
                 "backend": {"ip": {"address": f"10.9.0.{number}", "network": "10.9.0.0/24", "interface": "eth1"}},
                 "return_routes": [{"family": 4, "device": "eth1", "network": "10.9.0.0/24", "via": "10.9.0.100"}],
+                "client_routes": [],
             }
             for number, name in ((1, "n1"), (2, "n2"))
         },
@@ -148,6 +150,7 @@ def test_a_cluster_of_two_nodes_a_balancer_and_two_clients() -> None:
                         "public_address": "198.51.100.10",
                         "public_interface": "eth0",
                         "backend_interface": "eth1",
+                        "client_networks": [],
                         "peers": [],
                     }
                 ],
@@ -508,6 +511,43 @@ def test_a_family_is_served_where_a_packet_can_go_all_the_way(
     assert [route["family"] for route in result["nodes"]["n1"]["return_routes"]] == [
         {"ip": 4, "ip6": 6}[family] for family in families
     ]
+
+
+# -- the return path ----------------------------------------------------------------------
+
+BACKEND = ["10.9.0.0/24", "fd00:9::/64"]
+DUAL = [
+    *(node(f"n{number}", eth1=f"10.9.0.{number}/24 fd00:9::{number}/64") for number in (1, 2)),
+    balancer(eth0="198.51.100.10/24 2001:db8::10/64", eth1="10.9.0.100/24 fd00:9::100/64"),
+    client_host("c1"),
+]
+NETWORKS: Entry = {
+    "client_networks": ["10.80.0.0/24", "fd00:80::/64"],
+    "public_networks": [],
+    "backend_networks": BACKEND,
+}
+
+
+def test_in_routed_mode_other_nodes_clients_are_reached_through_the_balancer() -> None:
+    result = plan(DUAL, **NETWORKS, return_path="routed")
+    assert result["nodes"]["n1"]["client_routes"] == [
+        {"network": "10.80.0.0/24", "device": "eth1", "via": "10.9.0.100"},
+        {"network": "fd00:80::/64", "device": "eth1", "via": "fd00:9::100"},
+    ]
+    steered = result["balancers"]["lb1"]["steered"]
+    assert [family["client_networks"] for family in steered] == [["10.80.0.0/24"], ["fd00:80::/64"]]
+
+
+def test_routed_mode_needs_the_clients_families_on_the_backend() -> None:
+    lacking = [node("n1"), *DUAL[1:]]
+    assert problems(lacking, **NETWORKS, return_path="routed") == [
+        "vpn_return_path is routed and vpn_client_networks has fd00:80::/64, but there is no IPv6 address at node n1"
+    ]
+    assert plan(lacking, **NETWORKS)["families"] == ["ip"]
+
+
+def test_a_return_path_that_there_is_not() -> None:
+    assert problems(return_path="nowhere") == ["vpn_return_path: 'nowhere' is none of nat, routed"]
 
 
 def test_without_a_common_family_nothing_works() -> None:

@@ -51,6 +51,12 @@ def test_what_clients_and_nodes_speak_to_is_the_shared_address() -> None:
         assert [route["via"] for route in each["return_routes"]] == ["10.9.0.254", "fd00:9::254"]
 
 
+def test_nodes_reach_other_nodes_clients_through_it_too() -> None:
+    result = plan(reports(), **PAIR, return_path="routed", client_networks=["10.80.0.0/24", "fd00:80::/64"])
+    for each in result["nodes"].values():
+        assert [route["via"] for route in each["client_routes"]] == ["10.9.0.254", "fd00:9::254"]
+
+
 def test_whoever_has_the_addresses_just_now_the_plan_is_the_same() -> None:
     active = lb(1, public="198.51.100.1/24 2001:db8::1/64", backend="10.9.0.254/24 fd00:9::254/64")
     assert plan(reports(active, lb(2)), **PAIR) == plan(reports(), **PAIR)

@@ -57,6 +57,7 @@ def steer_variables(backend: str = "backend", peer: Mapping[str, str] = {}, **ch
             "public_address": address,
             "public_interface": "public",
             "backend_interface": backend,
+            "client_networks": [],
             "peers": [peer[family]] if peer else [],
         }
         for family, address in PUBLIC.items()
@@ -72,6 +73,7 @@ def steer_variables(backend: str = "backend", peer: Mapping[str, str] = {}, **ch
         "session_timeout": "240s",
         "source_limit": {"rate": 50, "burst": 200},
         "limits_size": 65536,
+        "client_table": 51821,
     }
     return {"ansible_managed": "Managed", "__haproxy_lb_table": "wirefleet", "__haproxy_lb_steer": {**steer, **changes}}
 

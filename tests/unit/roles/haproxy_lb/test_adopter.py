@@ -5,8 +5,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Sequence
 from dataclasses import replace
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -14,8 +16,9 @@ from wirefleet_steer import adopter as module
 from wirefleet_steer.adopter import AGENT_GRACE, FRESH, LATE, REVIEW, Adopter, Tenants
 from wirefleet_steer.adoption import Move, Session
 from wirefleet_steer.agents import Adopting, Failed, Heard
-from wirefleet_steer.config import Adoption, load
+from wirefleet_steer.config import Adoption, Owners, load
 from wirefleet_steer.decide import NodeState, Standing, State
+from wirefleet_steer.owners import RELEASE_AFTER, OwnerRoutes
 
 from .conftest import steer_config
 
@@ -28,25 +31,30 @@ class Scene:
     """An adopter whose agents only remember what they are asked."""
 
     def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._monkeypatch, self._memory = monkeypatch, directory / "clients.json"
         path = directory / "steer.json"
         document = steer_config(directory, adoption={"rate": 100, "max_idle": 3600})
         for number, node in enumerate(document["nodes"].values()):
             node["agent"] = ["127.0.0.1", 8000 + number]
         path.write_text(json.dumps(document))
-        config = load(path)
+        self._config = config = load(path)
         self.now = 1000.0
         monkeypatch.setattr(module.time, "monotonic", lambda: self.now)
         monkeypatch.setattr(module.time, "time", lambda: NOW)
-        self.adopter = Adopter(config, Adoption(100, 3600))
         self.asked: list[tuple[str, str]] = []
         self.active = True
-        for name, agent in self.adopter._agents.items():
-            monkeypatch.setattr(agent, "adopt", lambda moves, name=name: self._note(name, moves))
+        self.restart()
         self.state = State(dict.fromkeys(config.nodes, NodeState(UP)))
         self.hear("n1", CLIENTS)
         for name in ("n2", "n3"):
             self.hear(name, {})
         self.round()
+
+    def restart(self) -> None:
+        """Begin again with what is on disk."""
+        self.adopter = Adopter(self._config, Adoption(100, 3600), self._memory)
+        for name, agent in self.adopter._agents.items():
+            self._monkeypatch.setattr(agent, "adopt", lambda moves, name=name: self._note(name, moves))
 
     def _note(self, name: str, moves: Sequence[Move]) -> None:
         self.asked += [(name, move.key) for move in moves]
@@ -202,3 +210,71 @@ def test_who_is_active_no_more_leaves_the_rest_to_the_other(scene: Scene) -> Non
     moves = scene.adopter.adoptions._moves
     assert sorted(moves) == sorted(clients), "those that were asked for, and those that are planned anew"
     assert len(asked) == 2
+
+
+def test_a_node_that_dies_with_the_daemon_is_not_forgotten(scene: Scene) -> None:
+    scene.round(REVIEW)
+    scene.restart()
+    scene.round(n1=NodeState(DOWN))
+    for name in ("n2", "n3"):
+        scene.hear(name, {})
+    assert {key for _, key in scene.round()} == set(CLIENTS)
+
+
+def test_a_live_node_knows_better_than_the_memory(scene: Scene) -> None:
+    scene.round(REVIEW)
+    scene.restart()
+    scene.hear("n1", {"a": CLIENTS["a"]})
+    scene.round()
+    assert {key for key, _, _ in scene.adopter.clients()} == {"a"}
+
+
+def test_a_memory_that_can_not_be_read_is_none(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
+    scene.round(REVIEW)
+    scene._memory.write_text('{"version": 2}')
+    scene.restart()
+    assert not list(scene.adopter.clients())
+    assert "memory_unreadable" in capsys.readouterr().err
+
+
+@pytest.mark.root
+def test_in_routed_mode_routes_go_before_orders_to_let_go(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, network: None
+) -> None:
+    for command in ("link add backend type veth peer name far", "link set far up", "link set backend up"):
+        subprocess.run(["ip", *command.split()], check=True)
+    owners = OwnerRoutes(
+        Owners(51821, (), (ip_network("10.80.0.0/16"),), {"ip": "backend"}),
+        {name: node.addresses for name, node in scene.adopter._config.nodes.items()},
+    )
+    monkeypatch.setattr(scene.adopter, "owners", owners)
+    released: list[tuple[str, list[tuple[str, int]]]] = []
+    for name, agent in scene.adopter._agents.items():
+        monkeypatch.setattr(agent, "release", lambda clients, name=name: released.append((name, clients)))
+    routed = replace(CLIENTS["a"], networks=("10.80.0.5/32",))
+
+    def follow() -> str:
+        scene.adopter.follow_owners(owners)
+        routes = subprocess.run(["ip", "route", "show", "table", "51821"], check=True, capture_output=True, text=True)
+        return routes.stdout.partition("10.80.0.5 via ")[2].partition(" ")[0]
+
+    for name, sessions in (("n1", {"a": routed}), ("n2", {}), ("n3", {})):
+        scene.hear(name, sessions)
+    scene.round()
+    assert follow() == "10.9.0.11"
+    assert all(agent.hurry for agent in scene.adopter._agents.values())
+
+    ((target, _),) = scene.round(n1=NodeState(DOWN))
+    scene.adopter._inbox.put(Failed("n1", "timed out"))
+    scene.adopter._inbox.put(Adopting(target, ["a"], []))
+    scene.round()
+    address = scene.adopter._config.nodes[target].addresses["ip"]
+    assert follow() == address, "as soon as the adopter has begun"
+    scene.hear(target, {"a": replace(routed, handshake=NOW + 1)})
+    scene.round(RELEASE_AFTER)
+    assert follow() == address
+    assert released == [], "a node that is silent is not asked"
+    scene.hear("n1", {"a": routed})
+    scene.round(n1=NodeState(UP))
+    assert follow() == address
+    assert released == [("n1", [("a", NOW - 10)])]

@@ -25,7 +25,7 @@ class Script:
     def __init__(self) -> None:
         self.status, self.answer = 200, peers()
         self.asked: list[Request] = []
-        self._server = Server([("127.0.0.1", 0)], self._serve, "wirefleet-test/1", posts=["/v1/adopt"])
+        self._server = Server([("127.0.0.1", 0)], self._serve, "wirefleet-test/1", posts=["/v1/adopt", "/v1/release"])
         self._server.start()
         self.inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self.agent = Agent("n2", self._server.addresses[0], self.inbox)
@@ -66,6 +66,23 @@ def test_it_asks_for_what_is_new_since_the_last_time(script: Script) -> None:
     assert third.whole, "a new epoch: who is not in it is not there"
 
 
+def test_a_node_in_routed_mode_says_what_it_routes(script: Script) -> None:
+    script.answer = peers({**PEER, "networks": ["10.80.0.5/32", "fd00:80::5/128"]})
+    heard = script.agent._look()
+    assert isinstance(heard, Heard)
+    assert heard.sessions["K="].networks == ("10.80.0.5/32", "fd00:80::5/128")
+
+
+def test_it_is_asked_to_let_go(script: Script) -> None:
+    script.answer = {"version": 1, "time": 0, "released": ["K="]}
+    assert script.agent._release([("K=", 10)]) is None
+    (asked,) = script.asked
+    assert (asked.method, asked.path) == ("POST", "/v1/release")
+    assert json.loads(asked.body) == {"version": 1, "peers": [{"public_key": "K=", "handshake": 10}]}
+    script.status, script.answer = 404, {"error": "Not Found"}
+    assert script.agent._release([("K=", 10)]) == Failed("n2", "404: Not Found")
+
+
 def test_clocks_are_compared(script: Script) -> None:
     script.answer = peers(time=time.time() - 60)
     heard = script.agent._look()
@@ -86,6 +103,7 @@ def test_clocks_are_compared(script: Script) -> None:
         (200, peers({**PEER, "endpoint": "nowhere"}), "'' does not appear"),
         (200, peers({**PEER, "endpoint": None}), "rpartition"),
         (200, peers({**PEER, "handshake": "soon"}), "invalid literal"),
+        (200, peers({**PEER, "networks": ["10.80.0.5/8"]}), "host bits"),
         (200, peers(time=None), "TypeError"),
     ],
 )

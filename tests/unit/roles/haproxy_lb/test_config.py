@@ -59,6 +59,28 @@ def test_adoption_is_off_unless_configured(tmp_path: Path) -> None:
     assert [node.agent for node in config.nodes.values()] == [("fd00:1::1", 8051), None, None]
 
 
+OWNERS = {
+    "table": 51821,
+    "priority": 5179,
+    "networks": [
+        {"network": "10.80.0.0/16", "interface": "a"},
+        {"network": "fd00:80::/48", "interface": "b"},
+    ],
+}
+ADOPTION = {"rate": 200, "max_idle": 3600}
+
+
+def test_in_routed_mode_clients_are_looked_up_by_owner(tmp_path: Path) -> None:
+    assert load(write(tmp_path)).owners is None
+    owners = load(write(tmp_path, lambda d: d.update(owners=OWNERS, adoption=ADOPTION))).owners
+    assert owners
+    assert [str(rule) for rule in owners.rules] == [
+        "ip -4 rule priority 5179 to 10.80.0.0/16 iif a table 51821",
+        "ip -6 rule priority 5179 to fd00:80::/48 iif b table 51821",
+    ]
+    assert owners.devices == {"ip": "a", "ip6": "b"}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -71,6 +93,13 @@ def test_adoption_is_off_unless_configured(tmp_path: Path) -> None:
         (lambda d: d.update(adoption={"rate": 0, "max_idle": 1}), "adoption.rate: must be more than 0"),
         (lambda d: d.update(adoption={"rate": 1, "max_idle": -1}), "adoption.max_idle: must be more than 0"),
         (lambda d: d.update(vips=["vpn.example.com"]), "vips: 'vpn.example.com' does not appear to be"),
+        (lambda d: d.update(owners=OWNERS), "owners: needs adoption"),
+        (
+            lambda d: d.update(
+                owners={**OWNERS, "networks": [{"network": "10.1", "interface": "a"}]}, adoption=ADOPTION
+            ),
+            "owners.networks[0].network: '10.1' does not appear",
+        ),
         (
             lambda d: d.update(adoption={"rate": 1, "max_idle": 1, "rebalance": -1}),
             "adoption.rebalance: must be more than 0",

@@ -20,9 +20,16 @@ pytestmark = pytest.mark.root
 
 FAMILIES = ("ip", "ip6")
 PREFIXES = {"ip": 24, "ip6": 56}
-SECOND = {
-    "public": {"ip": "198.51.100.20", "ip6": "2001:db8:100::20"},
-    "backend": {"ip": "10.9.0.20", "ip6": "fd00:9::20"},
+# Each balancer's own addresses, beside those that the active one has.
+OWN = {
+    "lb": {
+        "public": {"ip": "198.51.100.30", "ip6": "2001:db8:100::30"},
+        "backend": {"ip": "10.9.0.30", "ip6": "fd00:9::30"},
+    },
+    "lb2": {
+        "public": {"ip": "198.51.100.20", "ip6": "2001:db8:100::20"},
+        "backend": {"ip": "10.9.0.20", "ip6": "fd00:9::20"},
+    },
 }
 SHARED = {"public": PUBLIC, "backend": BACKEND}
 
@@ -48,11 +55,15 @@ class Pair(Cluster):
     def build(self) -> None:
         super().build()
         self.add("lb2")
-        for bridge, addresses in SECOND.items():
+        for bridge, addresses in OWN["lb2"].items():
             self.connect("lb2", bridge, *(f"{address}/{PREFIXES[family]}" for family, address in addresses.items()))
+        self.run("lb", "sysctl", "-qw", "net.ipv4.conf.all.promote_secondaries=1")
+        for bridge, addresses in OWN["lb"].items():
+            for family, address in addresses.items():
+                self.run("lb", "ip", "address", "add", f"{address}/{PREFIXES[family]}", "dev", bridge)
         config = load(self.directory / "steer.json")
         up = State(dict.fromkeys(config.nodes, NodeState(Standing.UP)))
-        rules = render("steer.nft.j2", steer_variables(peer=BACKEND))
+        rules = render("steer.nft.j2", steer_variables(peer=OWN["lb"]["backend"]))
         elements = "".join(script(f, "wirefleet", EMPTY, wanted(config, f, up)) for f in FAMILIES)
         self.run("lb2", "nft", "-f", "-", stdin=rules + elements)
         # Strict: copies come from where nodes are, and would pass that, too.
@@ -62,7 +73,7 @@ class Pair(Cluster):
             self.run(name, "nft", "-f", "-", stdin=MARKED)
 
     def write_ruleset(self, **changes: object) -> None:
-        super().write_ruleset(peer=SECOND["backend"], **changes)
+        super().write_ruleset(peer=OWN["lb2"]["backend"], **changes)
 
     def learned(self, balancer: str, family: str, name: str) -> set[str]:
         text = self.run(balancer, "nft", "list", "map", family, "wirefleet", name).partition("elements =")[2]

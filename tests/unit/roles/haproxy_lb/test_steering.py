@@ -334,3 +334,30 @@ def test_what_is_no_message_of_a_node_is_dropped(cluster: Cluster) -> None:
     for payload in ("00" * 100, "04000000" + "ab" * 27, "01000000" + "ab" * 100):
         cluster.send_as_node("n1", "ip", payload)
     eventually(lambda: cluster.dropped("ip", "node_junk") - before == 3)
+
+
+def restart_steer(cluster: Cluster, **changes: object) -> None:
+    cluster.write_config(**changes)
+    cluster.steer.terminate()
+    cluster.steer.wait()
+    cluster.start_steer()
+
+
+def test_a_node_that_flaps_gets_no_clients_until_it_has_stayed(cluster: Cluster) -> None:
+    restart_steer(cluster, damping={"downs": 2, "window": 600, "hold": 6, "max_hold": 600})
+    try:
+        for _ in range(2):
+            cluster.agent("n1", 500)
+            eventually(lambda: cluster.state("n1")[:2] == ["DOWN", "down"])
+            cluster.agent("n1", 200)
+            eventually(lambda: cluster.state("n1")[0] == "UP")
+        eventually(lambda: cluster.state("n1")[:3] == ["UP", "draining", "(damped)"])
+        assert "went down too often" in cluster.steerctl("explain", "n1")
+        before = cluster.counted("n1", "initiations")
+        send(cluster, "ip", 150, INITIATION)
+        assert cluster.counted("n1", "initiations") == before
+        cluster.steerctl("wait", "n1", "up", "--timeout", "15")
+        send(cluster, "ip6", 150, INITIATION)
+        assert cluster.counted("n1", "initiations") > before
+    finally:
+        restart_steer(cluster)

@@ -78,6 +78,14 @@ def backend(network: None) -> None:
             {"priority": 9, "src": "all", "fwmark": "1", "ipproto": "ipproto-17", "sport": 5, "table": "7"},
             Rule(4, 9, 1, udp_sport=5, table=7),
         ),
+        (
+            {"priority": 9, "src": "all", "dst": "10.80.0.0", "dstlen": 16, "table": "7"},
+            Rule(4, 9, table=7, to="10.80.0.0/16"),
+        ),
+        (
+            {"priority": 9, "src": "all", "dst": "10.80.0.1", "iif": "b", "table": "7"},
+            Rule(4, 9, table=7, iif="b", to="10.80.0.1/32"),
+        ),
         ({"priority": 0, "src": "all", "table": "255"}, None),
         (  # iproute2 6.15
             {
@@ -116,7 +124,8 @@ def test_reads_only_rules_that_it_can_say(row: dict[str, Any], rule: Rule | None
 
 @pytest.mark.root
 def test_rules_are_added_once(network: None) -> None:
-    wanted = [*GATEWAY_RULES, *GUARDS]
+    clients = [Rule(4, 9, table=7, to="10.80.0.0/16"), Rule(6, 9, table=7, to="fd00:80::/48", iif="lo")]
+    wanted = [*GATEWAY_RULES, *GUARDS, *clients]
     assert missing_rules(wanted) == wanted
     assert ensure_rules(wanted) == wanted
     assert ensure_rules(wanted) == []

@@ -386,4 +386,5 @@ def test_only_balancers_are_answered(node: Node, document: dict[str, Any], adopt
     node.start_agent()
     assert node.get("/v1/peers")[0] == 403
     assert node.adopt({"public_key": "x", "endpoint": AT})[0] == 403
+    assert node._request("POST", "/v1/release", "{}")[0] == 403
     assert node.get("/healthz")[0] == 200

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from wirefleet.config import ConfigError
 from wirefleet.iproute import Route, Rule
-from wirefleet_node.settings import Config
+from wirefleet.routes import Hop
+from wirefleet_node.settings import Clients, Config
 
 Configure = Callable[..., Config]
+ROUTE = {"network": "10.80.0.0/16", "device": "backend", "via": "10.9.0.10"}
 
 
 def test_gateway_becomes_rules_and_routes(configure: Configure) -> None:
@@ -27,6 +29,32 @@ def test_gateway_becomes_rules_and_routes(configure: Configure) -> None:
 def test_no_gateway_no_routing(configure: Configure) -> None:
     config = configure(gateway=None)
     assert (config.rules, config.routes) == ((), ())
+
+
+def test_routed_clients_have_rules_and_their_own_table(configure: Configure) -> None:
+    assert configure().clients is None
+    config = configure(clients=clients())
+    assert config.rules[2:] == (
+        Rule(4, 5179, table=51821, to="10.80.0.0/16"),
+        Rule(6, 5179, table=51821, to="fd00:80::/48"),
+    )
+    assert config.clients == Clients(
+        51821,
+        {
+            "10.80.0.0/16": Hop("backend", "10.9.0.10"),
+            "fd00:80::/48": Hop("backend", "fd00:9::10"),
+            "10.80.0.6/32": Hop("wg0"),
+            "fd00:80::6/128": Hop("wg0"),
+        },
+    )
+
+
+def clients(**changes: Any) -> dict[str, Any]:
+    networks = [
+        {"network": "10.80.0.0/16", "device": "backend", "via": "10.9.0.10"},
+        {"network": "fd00:80::/48", "device": "backend", "via": "fd00:9::10"},
+    ]
+    return {"table": 51821, "priority": 5179, "networks": networks, "probes": ["10.80.0.6", "fd00:80::6"], **changes}
 
 
 def gateway(**changes: Any) -> dict[str, Any]:
@@ -55,6 +83,9 @@ def check(**changes: Any) -> dict[str, Any]:
         ({"gateway": gateway(network="10.9.0.1/24")}, r"gateway.routes\[0\].network: .* host bits"),
         ({"gateway": gateway(via="gw")}, r"gateway.routes\[0\].via: 'gw'"),
         ({"gateway": gateway(via="fd00::1")}, r"gateway.routes\[0\]: network and via must be of family 4"),
+        ({"clients": clients(networks=[ROUTE | {"network": "10.80.0.1/16"}])}, r"networks\[0\].network: .* host bits"),
+        ({"clients": clients(networks=[ROUTE | {"via": "fd00::1"}])}, r"networks\[0\]: network and via must be of one"),
+        ({"clients": clients(probes=["lb1"])}, r"clients.probes\[0\]: 'lb1'"),
         (
             {"gateway": {**gateway(), "routes": gateway()["routes"] * 2}},
             r"gateway.routes\[1\].family: 4 is there twice",
