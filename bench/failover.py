@@ -5,6 +5,10 @@
 Clients are unmodified, one over IPv4, one over IPv6, in turn. A repetition's outage is its longest time between two
 answers. The last line is JSON: event -> {"n", "median_s", "max_s", "lost", "sent"}.
 
+In ``tcp_drain`` and ``tcp_node_killed`` the cluster is in routed mode, and the client has a download running as well.
+The times are those of the download's longest stall, the greatest one is also "tcp_stall_max_s"; "tcp_broken" counts
+downloads that ended early or with other bytes than the server's.
+
 In the events ``node_killed_1000`` and ``node_killed_10000`` that many simulated clients (bench/simulated.py), of which
 every second one is idle, are at one node when it dies. Measured is, for each, the time from its death until it answers
 another node's handshake: {"n", "median_s", "p99_s", "max_s", "sent": clients, "lost": those that nobody asked}, and of
@@ -24,19 +28,23 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY / "tests"))
 
 import crowd  # noqa: E402
 from traffic.cluster import Client, Cluster, new_port  # noqa: E402
+from traffic.download import Download  # noqa: E402
 from traffic.hosts import Lab, until  # noqa: E402
 from traffic.ping import Ping  # noqa: E402
 
 LAB = "bench"
 SIMULATED = {"node_killed_1000": 1_000, "node_killed_10000": 10_000}
+ROUTED = ("tcp_drain", "tcp_node_killed")
 CROWDED = "n1"  # the node that has them all
 BEFORE, AFTER = 2.0, 5.0  # seconds of pings around what happens
+DOWNLOAD_SECONDS = 10.0  # longer than what happens, and what comes before it
 FAILOVER_SECONDS = 40  # how long a stock client may take
 FAILBACK_SECONDS = 30  # a returned node's own attempts to get its clients back come within 16 s
 FILTER = """\
@@ -68,6 +76,29 @@ class Silence:
     sent: int = 0
 
 
+@dataclass(frozen=True)
+class Stream:
+    """What a download went through, and the pings beside it."""
+
+    download: Download
+    ping: Ping
+
+    @property
+    def outage(self) -> float:
+        return self.download.stall
+
+    @property
+    def lost(self) -> int:
+        return self.ping.lost
+
+    @property
+    def sent(self) -> int:
+        return self.ping.sent
+
+
+Seen: TypeAlias = Ping | Silence | Stream
+
+
 class Bench:
     """The cluster, and one client at a time."""
 
@@ -94,6 +125,13 @@ class Bench:
             yield ping
             until(f"{client.name} is served", FAILOVER_SECONDS, lambda: client.answered(self.targets[client.name]))
             time.sleep(AFTER)
+
+    @contextmanager
+    def downloading(self, client: Client) -> Iterator[Stream]:
+        """The same with a download beside the pings."""
+        download = Download(client.host, self.targets[client.name], DOWNLOAD_SECONDS)
+        with download, self.watched(client) as ping:
+            yield Stream(download, ping)
 
     @contextmanager
     def revived(self, node: str) -> Iterator[None]:
@@ -142,18 +180,20 @@ class Bench:
             self.cluster.nodes[node].check_output("systemctl kill --signal=KILL wirefleet-node")
         return ping
 
+    def empty(self, node: str, client: Client) -> None:
+        self.cluster.nodes[node].check_output("wirefleet-node drain --reason bench")
+        until(f"{client.name} has left {node}", FAILOVER_SECONDS, lambda: self.cluster.owner(client) != node)
+
     def drain(self, client: Client) -> Ping:
         node = self.ready(client)
         with self.watched(client) as ping:
-            self.cluster.nodes[node].check_output("wirefleet-node drain --reason bench")
-            until(f"{client.name} has left {node}", FAILOVER_SECONDS, lambda: self.cluster.owner(client) != node)
+            self.empty(node, client)
         self.cluster.nodes[node].check_output("wirefleet-node undrain")
         return ping
 
     def undrain(self, client: Client) -> Ping:
         node = self.ready(client)
-        self.cluster.nodes[node].check_output("wirefleet-node drain --reason bench")
-        until(f"{client.name} has left {node}", FAILOVER_SECONDS, lambda: self.cluster.owner(client) != node)
+        self.empty(node, client)
         with self.watched(client) as ping:
             self.cluster.nodes[node].check_output("wirefleet-node undrain")
             self.cluster.wait(node, "up")
@@ -206,6 +246,19 @@ class Bench:
             self.cluster.balancer.check_output("systemctl kill --signal=KILL %s", unit)
         return ping
 
+    def tcp_drain(self, client: Client) -> Stream:
+        node = self.ready(client)
+        with self.downloading(client) as stream:
+            self.empty(node, client)
+        self.cluster.nodes[node].check_output("wirefleet-node undrain")
+        return stream
+
+    def tcp_node_killed(self, client: Client) -> Stream:
+        node = self.ready(client)
+        with self.revived(node), self.downloading(client) as stream:
+            self.lab.befall("kill", node)
+        return stream
+
     def node_killed_stock(self, client: Client) -> Ping:
         """The same without adoption, which is what WireGuard's own timers can do."""
         with self.without_adoption():
@@ -239,7 +292,8 @@ EVENTS = (
     "steer_restarted",
     "haproxy_killed",
     "node_killed_stock",
-    # Last, because the cluster gets their clients first.
+    # Last, because the cluster is set up otherwise for them.
+    *ROUTED,
     *SIMULATED,
 )
 
@@ -256,13 +310,13 @@ def main() -> int:
         set_up()
     bench = Bench()
     figures: dict[str, Mapping[str, object]] = {}
-    registered = False
+    setting: Mapping[str, object] = {}
     print(ROW.format("event", n="n", median_s="median/s", max_s="max/s", lost="lost", sent="sent"), flush=True)
     for event in options.events or EVENTS:
+        if (needed := setting_of(event)) != setting:
+            converge(needed)
+            setting = needed
         if event in SIMULATED:
-            if not registered:
-                converge(crowd.variables(max(SIMULATED.values())))
-                registered = True
             figures[event] = crowd.node_killed(bench.cluster, CROWDED, SIMULATED[event])
         else:
             figures[event] = measure(bench, getattr(bench, event), options.repetitions)
@@ -271,16 +325,27 @@ def main() -> int:
     return 0
 
 
-def measure(bench: Bench, happen: Callable[[Client], Ping | Silence], repetitions: int) -> Mapping[str, object]:
+def setting_of(event: str) -> Mapping[str, object]:
+    """The variables of the cluster for an event."""
+    if event in SIMULATED:
+        return crowd.variables(max(SIMULATED.values()))
+    return {"vpn_return_path": "routed"} if event in ROUTED else {}
+
+
+def measure(bench: Bench, happen: Callable[[Client], Seen], repetitions: int) -> Mapping[str, object]:
     clients = list(bench.cluster.clients.values())
-    pings = [happen(clients[number % len(clients)]) for number in range(repetitions)]
-    return {
-        "n": len(pings),
-        "median_s": round(statistics.median(ping.outage for ping in pings), 2),
-        "max_s": round(max(ping.outage for ping in pings), 2),
-        "lost": sum(ping.lost for ping in pings),
-        "sent": sum(ping.sent for ping in pings),
+    seen = [happen(clients[number % len(clients)]) for number in range(repetitions)]
+    figures: dict[str, object] = {
+        "n": len(seen),
+        "median_s": round(statistics.median(each.outage for each in seen), 2),
+        "max_s": round(max(each.outage for each in seen), 2),
+        "lost": sum(each.lost for each in seen),
+        "sent": sum(each.sent for each in seen),
     }
+    if downloads := [each.download for each in seen if isinstance(each, Stream)]:
+        figures["tcp_stall_max_s"] = figures["max_s"]
+        figures["tcp_broken"] = sum(not download.complete for download in downloads)
+    return figures
 
 
 @contextmanager
