@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.collections
 
 LAB ?= demo
-SCENARIOS ?= default ipv6 routed
+SCENARIOS ?= default ipv6 routed pair
 VENV := .venv/.stamp
 DAEMONS = $(patsubst %/__init__.py,%,$(wildcard roles/*/files/*/__init__.py))
 empty :=
@@ -56,7 +56,7 @@ unit: $(VENV) ## Run the unit tests
 	pytest tests/unit
 
 .PHONY: molecule
-molecule: $(VENV) ## Run the Molecule scenarios on real hosts (SCENARIOS="default ipv6 routed")
+molecule: $(VENV) ## Run the Molecule scenarios on real hosts (SCENARIOS="default ipv6 routed pair")
 	for scenario in $(SCENARIOS); do molecule test --scenario-name "$$scenario"; done
 
 .PHONY: test

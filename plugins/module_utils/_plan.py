@@ -16,11 +16,11 @@ from typing import Any
 import netaddr
 from ansible_collections.wirefleet.vpn.plugins.module_utils._allocation import AllocationError, allocate
 from ansible_collections.wirefleet.vpn.plugins.module_utils._keys import KeyFormatError, validate_key
+from ansible_collections.wirefleet.vpn.plugins.module_utils._vips import FAMILIES, Vips
 
 Entry = dict[str, Any]
 Key = tuple[str, str]  # (kind, name)
 
-FAMILIES = {"ip": 4, "ip6": 6}
 # A name ends up in file names, comments of wg-quick files and HAProxy server lines.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,62}")
 NAME_RULE = "letters, digits and _ . @ -, at most 63"
@@ -93,14 +93,19 @@ class _Planner:
         self.now = now
         self.problems: list[str] = []
         self.warnings: list[str] = []
+        self.vips = Vips(settings)
 
     def plan(self) -> dict[str, Any]:
         self._check_settings()
         clients = self._clients()
         self._stop_on_problems()
+        for name, report in self.reports.items():
+            self.problems += self.vips.claimed(report, name in self.settings["balancers"])
+        self._stop_on_problems()
         underlay = {name: self._node_underlay(name) for name in self.settings["nodes"]}
         balancers = {name: self._balancer_underlay(name) for name in self.settings["balancers"]}
         self._stop_on_problems()
+        self.problems += self.vips.misplaced(underlay, balancers)
         self._check_overlaps(underlay, balancers)
         self._stop_on_problems()
         entries = self._entries(clients, underlay, balancers)
@@ -122,10 +127,7 @@ class _Planner:
         nodes, balancers = self.settings["nodes"], self.settings["balancers"]
         if not nodes:
             self.problems.append("no WireGuard node: the inventory group 'wireguard_nodes' is empty")
-        if len(balancers) > 1:
-            self.problems.append(
-                f"haproxy_lbs has {len(balancers)} hosts ({', '.join(balancers)}): this version runs one balancer"
-            )
+        self.problems += self.vips.problems(balancers)
         for host in sorted(set(nodes) & set(balancers)):
             self.problems.append(
                 f"{host}: is in wireguard_nodes and in haproxy_lbs, but a balancer steers packets that it forwards,"
@@ -291,6 +293,8 @@ class _Planner:
             for interface, addresses in report["interfaces"].items():
                 for text in addresses[family]:
                     network = netaddr.IPNetwork(text)
+                    if str(network.ip) in self.vips.addresses:
+                        continue  # a balancer has it just now
                     if explicit:
                         fits = str(network.ip) in explicit
                     elif networks:
@@ -342,6 +346,7 @@ class _Planner:
             if side:
                 sides[f"balancer {name} (public)"] = side["public"]
                 sides[f"balancer {name} (backend)"] = side["backend"]
+        sides.update(self.vips.sides())
         families = []
         for family, version in FAMILIES.items():
             lacking = [where for where, addresses in sides.items() if family not in addresses]
@@ -491,22 +496,22 @@ class _Planner:
             n: {
                 **member("probe", n),
                 "probe_public_key": entries[("probe", n)].get("public_key"),
-                "steered": [_steered(family, sides, routed) for family in families],
+                "steered": [self._steered(n, family, balancers, routed) for family in families],
+                "vips": self.vips.at(sides),
             }
             for n, sides in balancers.items()
             if sides
         }
-        gateway = next(iter(lbs.values()), None)
+        # What nodes answer through: the address that balancers share, or the only balancer's.
+        gateway = {
+            f: self.vips.backend(f) or lb["backend"][f]["address"] for lb in [*lbs.values()][:1] for f in families
+        }
         nodes = {
             n: {
                 **member("node", n),
                 "id": entries[("node", n)]["id"],
-                "return_routes": [_return_route(f, sides["backend"], gateway["backend"]) for f in families]
-                if gateway
-                else [],
-                "client_routes": [_client_route(text, sides["backend"], gateway["backend"]) for text in routed]
-                if gateway
-                else [],
+                "return_routes": [_return_route(f, sides["backend"], via) for f, via in gateway.items()],
+                "client_routes": [_client_route(text, sides["backend"], gateway) for text in routed if gateway],
             }
             for n, sides in underlay.items()
             if sides
@@ -533,25 +538,31 @@ class _Planner:
             "warnings": self.warnings,
         }
 
+    def _steered(self, name: str, family: str, balancers: Mapping[str, Entry | None], routed: Iterable[str]) -> Entry:
+        """What the steering table of a balancer has to know of one family.
 
-def _steered(family: str, sides: Mapping[str, Any], routed: Iterable[str]) -> Entry:
-    """What the steering table of a balancer has to know of one family; `routed`: networks of clients, or none."""
-    return {
-        "family": family,
-        "public_address": sides["public"][family]["address"],
-        "public_interface": sides["public"][family]["interface"],
-        "backend_interface": sides["backend"][family]["interface"],
-        "client_networks": [network for network in routed if _family(network) == family],
-    }
+        `peers`: the other balancers' own addresses, which get copies of what nodes teach. `routed`:
+        networks of clients, or none.
+        """
+        sides = balancers[name]
+        assert sides
+        return {
+            "family": family,
+            "public_address": self.vips.public(family) or sides["public"][family]["address"],
+            "public_interface": sides["public"][family]["interface"],
+            "backend_interface": sides["backend"][family]["interface"],
+            "client_networks": [network for network in routed if _family(network) == family],
+            "peers": [o["backend"][family]["address"] for n, o in sorted(balancers.items()) if o and n != name],
+        }
 
 
-def _return_route(family: str, backend: Mapping[str, Any], gateway: Mapping[str, Any]) -> Entry:
+def _return_route(family: str, backend: Mapping[str, Any], via: str) -> Entry:
     """How a node's encrypted packets get back to clients: through the balancer; the backend network stays on-link."""
     return {
         "family": FAMILIES[family],
         "device": backend[family]["interface"],
         "network": backend[family]["network"],
-        "via": gateway[family]["address"],
+        "via": via,
     }
 
 
@@ -559,10 +570,10 @@ def _family(network: str) -> str:
     return "ip6" if ":" in network else "ip"
 
 
-def _client_route(network: str, backend: Mapping[str, Any], gateway: Mapping[str, Any]) -> Entry:
+def _client_route(network: str, backend: Mapping[str, Any], gateway: Mapping[str, str]) -> Entry:
     """In routed mode, how a node reaches clients that it does not have: the balancer knows their node."""
     family = _family(network)
-    return {"network": network, "device": backend[family]["interface"], "via": gateway[family]["address"]}
+    return {"network": network, "device": backend[family]["interface"], "via": gateway[family]}
 
 
 def _shorten(names: Sequence[str], most: int = 20) -> str:

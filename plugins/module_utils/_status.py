@@ -60,11 +60,12 @@ def _balancer(said: Mapping[str, Any]) -> dict[str, Any]:
     """Its own state; what it says of nodes stands with them."""
     answer = said["answer"]
     if answer is None:
-        return {"problems": [said["problem"]], "daemon": None, "haproxy": None, "tables": {}}
+        return {"problems": [said["problem"]], "active": None, "daemon": None, "haproxy": None, "tables": {}}
     problems = [f"{part}: {answer[part]['problem']}" for part in ("daemon", "haproxy") if answer[part]["problem"]]
     problems += [f"the {family} table is missing" for family, there in answer["tables"].items() if not there]
     return {
         "problems": problems,
+        "active": answer["daemon"].get("active"),  # an older daemon does not say
         "daemon": answer["daemon"]["version"],
         "haproxy": answer["haproxy"]["version"],
         "tables": answer["tables"],
@@ -113,7 +114,7 @@ def status_lines(report: Mapping[str, Any]) -> list[str]:
         ),
         "",
         *_table(
-            ["balancer", "daemon", "haproxy", "tables", "problems"],
+            ["balancer", "role", "daemon", "haproxy", "tables", "problems"],
             [[name, *_balancer_cells(balancer)] for name, balancer in balancers.items()],
         ),
         *(["", "Differences:", *report["differences"]] if report["differences"] else []),
@@ -138,7 +139,8 @@ def _node_cells(node: Mapping[str, Any]) -> list[Any]:
 
 def _balancer_cells(balancer: Mapping[str, Any]) -> list[Any]:
     tables = ", ".join(family for family, there in balancer["tables"].items() if there)
-    return [balancer["daemon"], balancer["haproxy"], tables or None, "; ".join(balancer["problems"])]
+    role = {True: "active", False: "standby"}.get(balancer["active"])
+    return [role, balancer["daemon"], balancer["haproxy"], tables or None, "; ".join(balancer["problems"])]
 
 
 def duration(seconds: int) -> str:

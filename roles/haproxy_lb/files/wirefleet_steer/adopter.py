@@ -72,6 +72,7 @@ class Adopter:
         self._left_at: dict[str, float] = {}  # when a node ceased to be up
         self._lock = threading.Lock()  # for the roster, which other threads may ask about
         self._previous: State | None = None
+        self._active = False
         self._review_due = float("-inf")
         self._file = file
         self._memory_trouble: str | None = None
@@ -81,9 +82,13 @@ class Adopter:
         for agent in self._agents.values():
             agent.start()
 
-    def round(self, state: State) -> None:
-        """One turn of the daemon's loop; ``state`` is what the kernel was just made to follow."""
+    def round(self, state: State, active: bool = True) -> None:
+        """One turn of the daemon's loop; ``state`` is what the kernel was just made to follow.
+
+        Only an ``active`` balancer asks anybody: handshakes go through its table, which lets pass what it agrees with.
+        """
         now = time.monotonic()
+        self._follow_addresses(active, now)
         if self.owners:
             self.owners.dead(frozenset(name for name in state.nodes if state.standing(name) is Standing.DOWN))
         failures = self._listen(now)
@@ -106,7 +111,7 @@ class Adopter:
             self._remember()
             gone = {name for name in self._config.nodes if state.standing(name) is not Standing.UP}
         # Fail static: what looks like the death of all nodes is hardly one, and nobody is moved.
-        if not state.held:
+        if active and not state.held:
             for name in gone:
                 if not _may_recover(state, name, now):
                     self._leave(name, shares, now)
@@ -130,6 +135,15 @@ class Adopter:
     def ask(self, node: str, moves: Sequence[Move]) -> None:
         """Let a node adopt clients that are not ours to follow."""
         self._agents[node].adopt(moves)
+
+    def _follow_addresses(self, active: bool, now: float) -> None:
+        """Begin with those that were left behind, or leave to the other balancer what nobody was asked for yet."""
+        if active and not self._active:
+            self._review_due = now
+        elif self._active and not active:
+            for name in self._config.nodes:
+                self.adoptions.cancel(name)
+        self._active = active
 
     def clients(self) -> Iterable[tuple[str, str, Session]]:
         """Yield public key, node and session of the clients that are worth remembering."""

@@ -42,6 +42,8 @@ SHAPE: dict[str, Shape] = {
     "adoption": Optional({"rate": float, "max_idle": float, "rebalance": Optional(float)}),
     "damping": Optional({"downs": int, "window": float, "hold": float, "max_hold": float}),
     "collapse_window": float,
+    "vips": Optional([str]),
+    "in_order": Optional(str),
     "listen": [(str, int)],
 }
 
@@ -110,6 +112,8 @@ class Config:
     adoption: Adoption | None
     damping: Damping | None
     collapse_window: float
+    vips: tuple[str, ...]  # addresses that only the active balancer has; none: every balancer is
+    in_order: str | None  # the file to touch while all is in order
     listen: tuple[tuple[str, int], ...]
 
 
@@ -152,6 +156,8 @@ def _config(read: dict) -> Config:
         adoption=Adoption(**_positive("adoption", read["adoption"])) if read["adoption"] else None,
         damping=Damping(**_positive("damping", read["damping"])) if read["damping"] else None,
         collapse_window=read["collapse_window"],
+        vips=_vips(read["vips"] or []),
+        in_order=read["in_order"],
         listen=tuple(read["listen"]),
     )
 
@@ -190,6 +196,14 @@ def _nodes(read: dict, mask: int) -> dict[str, Node]:
             node["agent"],
         )
     return nodes
+
+
+def _vips(read: list[str]) -> tuple[str, ...]:
+    """Spelled as the kernel does."""
+    try:
+        return tuple(str(ip_address(text)) for text in read)
+    except ValueError as error:
+        raise ConfigError(f"vips: {error}") from None
 
 
 def _owners(read: dict | None) -> Owners | None:

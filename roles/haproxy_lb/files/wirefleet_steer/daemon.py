@@ -32,6 +32,7 @@ from .decide import NodeState, Standing, State, changes, decide
 from .elements import EMPTY, Elements, client_key, mark, script, standing, wanted
 from .haproxy import HAProxyError, Report
 from .rebalancer import Rebalancer
+from .vip import is_active
 
 INSPECTION = 0.2  # seconds between two looks at the ruleset, however often it changes
 GUARD_INTERVAL = 5.0  # seconds; routing rules give no notice
@@ -73,6 +74,7 @@ class Steer:
         self.transitions: Counter[str] = Counter()
         self.troubles: dict[str, str] = {}  # what failed in the last attempt -> how
         self.round_at = float("-inf")
+        self.active = is_active(config.vips)
         self._stale = True  # the table may hold something else than self.elements
         self._written: State | None = None  # the state that self.elements were made for
         self._guard_due = self._probes_due = float("-inf")
@@ -83,7 +85,7 @@ class Steer:
         pace = config.adoption.rebalance if config.adoption else None
         self._rebalancer = Rebalancer(config, self._adopter, pace) if self._adopter and pace else None
         self._teach_until = float("-inf")
-        self._taught: set[str] = set()  # public keys of clients that the table was told of
+        self._taught: set[tuple[str, str]] = set()  # public key and endpoint of clients that the table was told of
 
     def start(self) -> None:
         """Take over from the kernel: a daemon that starts again changes nothing until HAProxy says so."""
@@ -95,24 +97,28 @@ class Steer:
     def round(self) -> None:
         """One turn of the loop."""
         now = time.monotonic()
+        if self.config.vips:
+            self._look_for_vips(now)
         self._attempt(HAPROXY, self._follow_haproxy)
         self._attempt(TABLE, self._keep_table)
         if now >= self._guard_due:
             self._guard_due = now + GUARD_INTERVAL
             self._attempt(GUARD, self._keep_guard)
         if self._adopter and self.reports:
-            self._adopter.round(self.state)
+            self._adopter.round(self.state, self.active)
             if self._adopter.owners:
                 self._attempt(OWNERS, partial(self._adopter.follow_owners, self._adopter.owners))
             if now < self._teach_until:
                 self._attempt(ADOPTION, partial(self._teach, self._adopter))
-            if self._rebalancer:
+            if self._rebalancer and self.active:
                 self._attempt(REBALANCE, partial(self._rebalancer.round, self.state))
         if now >= self._probes_due:
             self._probes_due = now + next(self._probe_pauses)
             for name in self.config.nodes:
                 self._attempt(f"probe {name}", partial(self._renew_probe, name))
         self.round_at = now
+        if self.config.in_order and self.problem() is None:
+            self._attempt("sign", Path(self.config.in_order).touch)
 
     def inspect(self) -> None:
         """Somebody (we, perhaps) has changed the ruleset: see whether our table is still what we made it."""
@@ -160,7 +166,8 @@ class Steer:
             problem = self.problem()
             held = sorted(self.state.held)
             return Response.from_json(
-                503 if problem else 200, {"version": __version__, "problem": problem, "held": held}
+                503 if problem else 200,
+                {"version": __version__, "problem": problem, "held": held, "active": self.active},
             )
         if request.path == "/v1/damped" and self._damper:
             return Response.from_json(200, {"version": 1, "damped": self._damper.remaining(time.monotonic())})
@@ -185,6 +192,7 @@ class Steer:
             self.state,
             self.elements,
             haproxy_up=HAPROXY not in self.troubles,
+            active=self.active,
             totals=self.totals,
             transitions=self.transitions,
             dropped={family: kernel.counters(family, self.config.table) for family in families},
@@ -207,6 +215,18 @@ class Steer:
         else:
             if self.troubles.pop(what, None) is not None:
                 event("recovered", what=what)
+
+    def _look_for_vips(self, now: float) -> None:
+        """Where balancers share addresses, notice when they come and go.
+
+        What this one has not learned from the others' copies, if anything, the agents know. The same holds for one that
+        was frozen and may be active still.
+        """
+        was, self.active = self.active, is_active(self.config.vips)
+        if self.active is not was:
+            event("active" if self.active else "standby")
+        if (self.active and not was) or STALE_AFTER < now - self.round_at < float("inf"):
+            self._begin_teaching()
 
     def _follow_haproxy(self) -> None:
         self.reports = haproxy.servers(self.config.haproxy_socket, self.config.backend)
@@ -275,7 +295,8 @@ class Steer:
         clients = [
             client
             for client in adopter.clients()
-            if client[0] not in self._taught and self.state.standing(client[1]) is not Standing.DOWN
+            if (client[0], client[2].endpoint) not in self._taught
+            and self.state.standing(client[1]) is not Standing.DOWN
         ]
         for family in self.config.families:
             owners = {
@@ -286,7 +307,7 @@ class Steer:
             if owners:
                 taught = kernel.teach(family, self.config.table, list(owners.items()))
                 event("clients_taught", family=family, clients=taught)
-        self._taught.update(key for key, _, _ in clients)
+        self._taught.update((key, session.endpoint) for key, _, session in clients)
 
     def _apply(self, target: dict[str, Elements]) -> None:
         """Write the differences in one transaction."""

@@ -170,7 +170,7 @@ def balancer(config: Config, snapshot: Snapshot) -> dict[str, Any]:
         haproxy_version = None
     return {
         "version": 1,
-        "daemon": {"version": daemon.get("version"), "problem": daemon.get("problem")},
+        "daemon": {"version": daemon.get("version"), "problem": daemon.get("problem"), "active": daemon.get("active")},
         "haproxy": {"version": haproxy_version, "problem": snapshot.haproxy_error},
         "tables": {family: family in snapshot.elements for family in config.families},
     }

@@ -16,6 +16,7 @@ import os
 import re
 import socket
 import threading
+import time
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -29,6 +30,10 @@ from .sessions import parse
 
 ENDPOINT = re.compile(r"(?:\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<v4>[0-9.]+)):(?P<port>[1-9][0-9]{0,4})", re.ASCII)
 DISCARD = 9  # the UDP port of RFC 863
+
+# Seconds after one balancer's request in which another's is the same one, of somebody who has not heard yet what came
+# of it: a handshake under way is waited for, and one that was made since then is enough.
+HANDSHAKE_TIME, NEWS_TIME = 1.0, 5.0
 
 
 @dataclass(frozen=True)
@@ -58,10 +63,11 @@ class Adoptions:
         self._probes = frozenset(probes)
         self._families = frozenset(families)
         self._lock = threading.Lock()
+        self._begun: dict[Candidate, tuple[float, str]] = {}  # when, on the monotonic clock, and for which balancer
         self.totals = {"adopting": 0, "refused": 0}
 
-    def adopt(self, candidates: Iterable[Candidate]) -> Outcome:
-        """Begin. Raises a CommandError when WireGuard does not do it."""
+    def adopt(self, candidates: Iterable[Candidate], balancer: str) -> Outcome:
+        """Begin, as the balancer asks. Raises a CommandError when WireGuard does not do it."""
         with self._lock:
             # Read anew each time: a client that was revoked a moment ago must not come back.
             allowed = parse(run(["wg", "show", self._interface, "allowed-ips"]))
@@ -74,14 +80,29 @@ class Adoptions:
                     refused[candidate.public_key] = reason
                 else:
                     accepted[candidate] = networks
-            if accepted:
-                self._renew(accepted)
+            done = self._done(accepted, balancer)
+            begin = {candidate: networks for candidate, networks in accepted.items() if candidate not in done}
+            if begin:
+                self._renew(begin)
+                self._begun.update(dict.fromkeys(begin, (time.monotonic(), balancer)))
                 if self._owned:  # before the nudge, which else would not go into the tunnel
-                    self._owned.take({peer.public_key: tuple(networks) for peer, networks in accepted.items()})
-                nudge(filter(None, map(inner_address, accepted.values())))
-            self.totals["adopting"] += len(accepted)
+                    self._owned.take({peer.public_key: tuple(networks) for peer, networks in begin.items()})
+                nudge(filter(None, map(inner_address, begin.values())))
+            self.totals["adopting"] += len(begin)
             self.totals["refused"] += len(refused)
             return Outcome(tuple(candidate.public_key for candidate in accepted), refused)
+
+    def _done(self, candidates: Iterable[Candidate], balancer: str) -> set[Candidate]:
+        """Return those that another balancer has asked for just before; to begin again would end what has begun."""
+        now = time.monotonic()
+        self._begun = {candidate: begun for candidate, begun in self._begun.items() if now - begun[0] < NEWS_TIME}
+        again = {candidate for candidate in candidates if self._begun.get(candidate, (now, balancer))[1] != balancer}
+        done = {candidate for candidate in again if now - self._begun[candidate][0] < HANDSHAKE_TIME}
+        if done != again:
+            # Renewed peers had none.
+            handshakes = parse(run(["wg", "show", self._interface, "latest-handshakes"]))
+            done |= {candidate for candidate in again if handshakes.get(candidate.public_key, "0") != "0"}
+        return done
 
     def _refusal(self, candidate: Candidate, networks: list[str]) -> str | None:
         if candidate.public_key in self._probes:

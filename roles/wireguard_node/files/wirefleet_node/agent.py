@@ -134,7 +134,7 @@ class Agent:
         candidates = requested(request.body, candidate)
         if self.last.verdict_at(time.monotonic()).state != OK:
             return None
-        outcome = self._adoptions.adopt(candidates)
+        outcome = self._adoptions.adopt(candidates, request.client)
         event("adopting", clients=len(outcome.adopting), refused=len(outcome.refused), balancer=request.client)
         return {"adopting": outcome.adopting, "refused": outcome.refused}
 

@@ -14,7 +14,8 @@ cluster_plan = FilterModule().filters()["cluster_plan"]
 SETTINGS: dict[str, Any] = {
     "return_path": "nat",
     **dict.fromkeys(["public_networks", "backend_networks", "routes", "reserved_addresses"], ()),
-    **dict.fromkeys(["clients", "balancers", "managed_clients"], ()),
+    **dict.fromkeys(["clients", "balancers", "managed_clients", "vip", "backend_vip"], ()),
+    "vip_mode": "none",
     "cluster": "default",
     "endpoint": "vpn.example.com",
     "port": 51820,

@@ -70,6 +70,9 @@ def cluster(**changes: Any) -> Entry:
         "mesh_networks": ["fd77::/64"],
         "public_networks": ["198.51.100.0/24"],
         "backend_networks": [],
+        "vip": [],
+        "backend_vip": [],
+        "vip_mode": "none",
         "routes": ["10.0.0.0/8"],
         "return_path": "nat",
         "reserved_addresses": [],
@@ -148,8 +151,10 @@ def test_a_cluster_of_two_nodes_a_balancer_and_two_clients() -> None:
                         "public_interface": "eth0",
                         "backend_interface": "eth1",
                         "client_networks": [],
+                        "peers": [],
                     }
                 ],
+                "vips": [],
             }
         },
         "clients": {
@@ -200,7 +205,8 @@ def test_one_node_works_without_a_balancer() -> None:
         ({"nodes": []}, "no WireGuard node: the inventory group 'wireguard_nodes' is empty"),
         (
             {"balancers": ["lb1", "lb2"]},
-            "haproxy_lbs has 2 hosts (lb1, lb2): this version runs one balancer",
+            "haproxy_lbs has 2 hosts (lb1, lb2): they need addresses that one of them has at a time: set vpn_vip and"
+            " vpn_backend_vip",
         ),
         (
             {"nodes": ["n1", "lb1"]},

@@ -30,7 +30,7 @@ def row(node: str, **changes: Any) -> dict[str, Any]:
 def balancer(*rows: dict[str, Any], **changes: Any) -> dict[str, Any]:
     answer = {
         "version": 1,
-        "daemon": {"version": "0.1.0", "problem": None},
+        "daemon": {"version": "0.1.0", "problem": None, "active": True},
         "haproxy": {"version": "2.6.12", "problem": None},
         "tables": {"ip": True, "ip6": True},
         "nodes": list(rows),
@@ -64,6 +64,7 @@ def test_a_cluster_in_order() -> None:
     }
     assert found["balancers"]["lb1"] == {
         "problems": [],
+        "active": True,
         "daemon": "0.1.0",
         "haproxy": "2.6.12",
         "tables": {"ip": True, "ip6": True},
@@ -75,8 +76,8 @@ def test_a_cluster_in_order() -> None:
         "n1    up     100     5        7         2 h    0.1.0  6.1.0   kernel",
         "n2    up     100     0        7         2 h    0.1.0  6.1.0   kernel",
         "",
-        "BALANCER  DAEMON  HAPROXY  TABLES   PROBLEMS",
-        "lb1       0.1.0   2.6.12   ip, ip6",
+        "BALANCER  ROLE    DAEMON  HAPROXY  TABLES   PROBLEMS",
+        "lb1       active  0.1.0   2.6.12   ip, ip6",
     ]
 
 
@@ -130,6 +131,17 @@ def test_two_balancers_see_one_node() -> None:
     assert found["state"] == "up at lb1, down at lb2"
     assert (found["weight"], found["clients"], found["sessions"], found["since"]) == (100, 5, 9, 30)
     assert found["balancers"]["lb2"]["kernel"] == "down"
+
+
+@pytest.mark.parametrize(
+    ("said", "role"),
+    [({"active": True}, "active"), ({"active": False}, "standby"), ({}, "-")],
+    ids=["yes", "no", "old"],
+)
+def test_which_balancer_is_active(said: dict[str, Any], role: str) -> None:
+    lines = status_lines(report({}, {"lb2": balancer(daemon={"version": "0.1.0", "problem": None, **said})}))
+    assert lines[-2].split()[:2] == ["BALANCER", "ROLE"]
+    assert lines[-1].split()[:3] == ["lb2", role, "0.1.0"]
 
 
 def test_a_balancer_in_trouble() -> None:

@@ -18,7 +18,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +49,8 @@ CLIENT_ADDRESSES = {
 }
 
 
-def steer_variables(backend: str = "backend", **changes: Any) -> dict[str, Any]:
-    """The template's variables, as the role makes them."""
+def steer_variables(backend: str = "backend", peer: Mapping[str, str] = {}, **changes: Any) -> dict[str, Any]:
+    """The template's variables, as the role makes them; `peer`: the other balancer's addresses."""
     families = [
         {
             "family": family,
@@ -58,12 +58,14 @@ def steer_variables(backend: str = "backend", **changes: Any) -> dict[str, Any]:
             "public_interface": "public",
             "backend_interface": backend,
             "client_networks": [],
+            "peers": [peer[family]] if peer else [],
         }
         for family, address in PUBLIC.items()
     ]
     steer = {
         "port": PORT,
         "guard_mask": "0x10000000",
+        "copy_dscp": 63,
         "families": families,
         "sessions_size": 1048576,
         "affinity_size": 1048576,
@@ -290,9 +292,9 @@ class Cluster(Network):
         time.sleep(0.3)
         self.run(node, "wg", "set", device, "peer", public, "persistent-keepalive", "0")
 
-    def send_as_node(self, node: str, family: str, payload: str) -> None:
+    def send_as_node(self, node: str, family: str, payload: str, dscp: int = 0) -> None:
         """Send one datagram to c1 from the node's WireGuard port and by its way, beside its WireGuard."""
-        script = SEND_AS_NODE.format(port=PORT, mark=FWMARK)
+        script = SEND_AS_NODE.format(port=PORT, mark=FWMARK, service=dscp << 2)
         self.run(node, sys.executable, "-c", script, CLIENT_ADDRESSES["c1"][family], payload)
 
     def watch_leaks(self, client: str) -> None:
@@ -422,6 +424,9 @@ sock = socket.socket(socket.AF_INET6 if version6 else socket.AF_INET, socket.SOC
 sock.setsockopt(socket.SOL_SOCKET, 36, {mark})  # SO_MARK
 if version6:
     sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_CHECKSUM, 6)
+    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, {service})
+else:
+    sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, {service})
 sock.sendto(struct.pack(">HHHH", {port}, 40000, 8 + len(payload), 0) + payload, (target, 0))
 """
 

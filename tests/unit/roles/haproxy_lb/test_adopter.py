@@ -42,6 +42,7 @@ class Scene:
         monkeypatch.setattr(module.time, "monotonic", lambda: self.now)
         monkeypatch.setattr(module.time, "time", lambda: NOW)
         self.asked: list[tuple[str, str]] = []
+        self.active = True
         self.restart()
         self.state = State(dict.fromkeys(config.nodes, NodeState(UP)))
         self.hear("n1", CLIENTS)
@@ -66,7 +67,7 @@ class Scene:
         self.now += seconds
         self.state = State({**self.state.nodes, **nodes}, self.state.held)
         self.asked = []
-        self.adopter.round(self.state)
+        self.adopter.round(self.state, self.active)
         return sorted(self.asked)
 
 
@@ -181,6 +182,34 @@ def test_clients_that_were_not_there_for_long_are_forgotten(scene: Scene) -> Non
     scene.hear("n1", {"old": Session("198.51.100.9:9", NOW - 3601), "never": Session("198.51.100.8:8", 0), **CLIENTS})
     scene.round()
     assert sorted(key for key, _, _ in scene.adopter.clients()) == ["a", "b"]
+
+
+def test_a_standby_asks_nobody_until_it_is_active(scene: Scene) -> None:
+    scene.active = False
+    assert scene.round(n1=NodeState(DOWN)) == []
+    assert scene.round(REVIEW) == []
+    for name in ("n2", "n3"):
+        scene.hear(name, {})
+    scene.active = True
+    assert keys(scene.round()) == ["a", "b"], "at once, not at the next review"
+
+
+def test_who_is_active_no_more_leaves_the_rest_to_the_other(scene: Scene) -> None:
+    scene.adopter.adoptions._rate = 0.001  # one at a time, and then nobody for long
+    clients = {str(number): Session(f"198.51.100.1:{number}", NOW - 10) for number in range(1, 9)}
+    scene.hear("n1", clients)
+    asked = scene.round(n1=NodeState(DOWN))
+    scene.active = False
+    assert scene.round() == []
+    assert scene.adopter.adoptions.totals["kept"] > 0
+    scene.active = True
+    scene.hear("n1", clients)
+    for name in ("n2", "n3"):
+        scene.hear(name, {})
+    scene.round()
+    moves = scene.adopter.adoptions._moves
+    assert sorted(moves) == sorted(clients), "those that were asked for, and those that are planned anew"
+    assert len(asked) == 2
 
 
 def test_a_node_that_dies_with_the_daemon_is_not_forgotten(scene: Scene) -> None:

@@ -45,6 +45,12 @@ def test_addresses_are_spelled_as_nft_does(tmp_path: Path) -> None:
     assert config.nodes["n1"].addresses["ip6"] == "fd00:9::11"
 
 
+def test_shared_addresses_are_spelled_as_the_kernel_does(tmp_path: Path) -> None:
+    assert load(write(tmp_path)).vips == ()
+    config = load(write(tmp_path, lambda d: d.update(vips=["198.51.100.1", "2001:DB8::0:1"], in_order="/run/x")))
+    assert (config.vips, config.in_order) == (("198.51.100.1", "2001:db8::1"), "/run/x")
+
+
 def test_adoption_is_off_unless_configured(tmp_path: Path) -> None:
     assert load(write(tmp_path)).adoption is None
     config = load(write(tmp_path, lambda d: d.update(adoption={"rate": 200, "max_idle": 3600.0})))
@@ -86,6 +92,7 @@ def test_in_routed_mode_clients_are_looked_up_by_owner(tmp_path: Path) -> None:
         (lambda d: d.update(families=["inet"]), "families: 'inet' is none of ip, ip6"),
         (lambda d: d.update(adoption={"rate": 0, "max_idle": 1}), "adoption.rate: must be more than 0"),
         (lambda d: d.update(adoption={"rate": 1, "max_idle": -1}), "adoption.max_idle: must be more than 0"),
+        (lambda d: d.update(vips=["vpn.example.com"]), "vips: 'vpn.example.com' does not appear to be"),
         (lambda d: d.update(owners=OWNERS), "owners: needs adoption"),
         (
             lambda d: d.update(

@@ -285,6 +285,7 @@ def test_pages(steer: Steer, says: Says) -> None:
     assert page is not None
     for sample in (
         'wirefleet_steer_haproxy_up{cluster="default"} 1',
+        'wirefleet_steer_active{cluster="default"} 1',
         'wirefleet_steer_holding{cluster="default"} 1',
         'wirefleet_steer_holds_total{cluster="default"} 1',
         'wirefleet_steer_node_held{cluster="default",node="n1"} 1',
@@ -377,3 +378,99 @@ def test_pages_of_adoption(adopting: Steer, steer: Steer) -> None:
     assert said["complete"] is False, "no agent was looked at"
     assert adopting.answer(Request("/v1/clients", {"node": "n9"})) is None
     assert steer.answer(Request("/v1/clients")) is None, "adoption is off"
+
+
+VIP = "198.51.100.10"
+
+
+@pytest.fixture
+def standby(adopting: Steer) -> Steer:
+    """The other balancer is active, and its copies have taught this one's table something."""
+    adopting.round()
+    run(["nft", "flush map ip wirefleet affinity"])
+    run(["nft", "add element ip wirefleet affinity { 198.51.100.7 . 7 : 0x10000003 }"])
+    standby = Steer(replace(adopting.config, vips=(VIP,)))
+    standby.start()
+    standby._adopter = adopting._adopter
+    standby.round()
+    return standby
+
+
+def health(steer: Steer) -> dict[str, object]:
+    response = steer.answer(Request("/healthz"))
+    assert response is not None
+    answer: dict[str, object] = json.loads(response.body)
+    return answer
+
+
+def test_who_becomes_active_tells_its_table_what_copies_have_not(
+    standby: Steer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert health(standby)["active"] is False
+    assert affinity()["ip"] == {0x10000003: 1}
+    capsys.readouterr()
+    run(["ip", "address", "add", VIP, "dev", "lo"])
+    standby.round()
+    standby.round()
+    assert health(standby)["active"] is True
+    assert events(capsys) == ["active", "clients_taught", "clients_taught"]
+    assert affinity()["ip"] == {0x10000001: 1, 0x10000003: 1}
+    run(["ip", "address", "del", VIP, "dev", "lo"])
+    standby.round()
+    assert events(capsys) == ["standby"]
+
+
+def test_who_was_frozen_has_missed_something(standby: Steer) -> None:
+    standby.round()
+    assert affinity()["ip"] == {0x10000003: 1}
+    standby.round_at -= STALE_AFTER + 1
+    standby.round()
+    assert affinity()["ip"] == {0x10000001: 1, 0x10000003: 1}
+    assert standby._adopter is not None
+    standby._adopter.roster.update("n1", {"a": Session("198.51.100.1:2001", int(time.time()))}, whole=True)
+    standby.round()
+    assert affinity()["ip"] == {0x10000001: 2, 0x10000003: 1}, "what agents say a moment later is news, too"
+
+
+def test_the_sign_that_all_is_in_order(config: Config, says: Says, tmp_path: Path) -> None:
+    sign = tmp_path / "in-order"
+    prepare(config)
+    steer = Steer(replace(config, in_order=str(sign)))
+    steer.start()
+    steer.round()
+    assert not sign.exists(), "HAProxy does not answer"
+    says(n1=UP, n2=UP, n3=DOWN)
+    steer.round()
+    assert sign.exists()
+    sign.unlink()
+    Path(config.ruleset).write_text("nonsense")
+    run(["nft", "flush", "ruleset"])
+    steer.inspect()
+    steer.round()
+    assert not sign.exists(), "the table can not be put back"
+
+
+def test_a_sign_that_can_not_be_given_stops_nothing_else(config: Config, says: Says, tmp_path: Path) -> None:
+    prepare(config)
+    steer = Steer(replace(config, in_order=str(tmp_path / "missing" / "in-order")))
+    steer.start()
+    says(n1=UP, n2=UP, n3=UP)
+    steer.round()
+    assert "sign" in steer.troubles
+    assert steer.problem() is None
+
+
+def test_only_an_active_balancer_moves_clients_back(
+    config: Config, says: Says, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(config)
+    steer = Steer(replace(config, vips=(VIP,), adoption=Adoption(rate=100, max_idle=3600, rebalance=5)))
+    steer.start()
+    rounds: list[object] = []
+    monkeypatch.setattr(steer._rebalancer, "round", rounds.append)
+    says(n1=UP, n2=UP, n3=UP)
+    steer.round()
+    assert rounds == []
+    run(["ip", "address", "add", VIP, "dev", "lo"])
+    steer.round()
+    assert len(rounds) == 1

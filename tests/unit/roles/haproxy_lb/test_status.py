@@ -173,7 +173,7 @@ def test_the_command_prints_a_table_and_says_whether_anybody_takes_clients(
     assert [row["kernel"] for row in document.pop("nodes")] == [kernel.value, "down", "down"]
     assert document == {
         "version": 1,
-        "daemon": {"version": None, "problem": "the daemon does not answer"},
+        "daemon": {"version": None, "problem": "the daemon does not answer", "active": None},
         "haproxy": {"version": None, "problem": "admin.sock: gone"},
         "tables": {"ip": True, "ip6": True},
     }

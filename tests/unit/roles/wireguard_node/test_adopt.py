@@ -7,12 +7,14 @@ import os
 import pytest
 from wirefleet.command import CommandError
 from wirefleet_node import adopt as module
-from wirefleet_node.adopt import Adoptions, Candidate, inner_address
+from wirefleet_node.adopt import HANDSHAKE_TIME, NEWS_TIME, Adoptions, Candidate, inner_address
 
 KEY = "wD8mWjHnVd1sIuDJXRvSkhgPsd2ehLPkMR9wGwKkFlc="
 OTHER = "8W3DSpjZQrzOc3DtvV7iK0HeJTQ7wZ1KUI/Id6uEsWo="
 PROBE = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE="
 SECRET = "c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2U="
+
+LB1, LB2 = "fd00:1::1", "fd00:1::2"
 
 
 @pytest.mark.parametrize(
@@ -35,6 +37,7 @@ class WireGuard:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.allowed = {KEY: "10.80.0.5/32 fd00:80::5/128", OTHER: "fd00:80::6/128", PROBE: "10.80.0.2/32"}
         self.secrets = {KEY: SECRET, OTHER: "(none)"}
+        self.handshakes: dict[str, str] = {}
         self.set: list[list[str]] = []
         self.read: list[str] = []
         self.nudged: list[str] = []
@@ -49,7 +52,12 @@ class WireGuard:
             self.set.append(argv)
             self.read += [os.read(descriptor, 100).decode() for descriptor in descriptors]
             return ""
-        listing = {"allowed-ips": self.allowed, "preshared-keys": self.secrets}[argv[3]]
+        listings = {
+            "allowed-ips": self.allowed,
+            "preshared-keys": self.secrets,
+            "latest-handshakes": self.handshakes,
+        }
+        listing = listings[argv[3]]
         return "".join(f"{key}\t{value}\n" for key, value in listing.items())
 
 
@@ -60,7 +68,7 @@ def wireguard(monkeypatch: pytest.MonkeyPatch) -> WireGuard:
 
 def test_peers_are_removed_and_added_as_they_were_in_one_request(wireguard: WireGuard) -> None:
     adoptions = Adoptions("wg0", [PROBE], [4, 6])
-    outcome = adoptions.adopt([Candidate(KEY, "198.51.100.1:5"), Candidate(OTHER, "[2001:db8::1]:6")])
+    outcome = adoptions.adopt([Candidate(KEY, "198.51.100.1:5"), Candidate(OTHER, "[2001:db8::1]:6")], LB1)
     assert (outcome.adopting, outcome.refused) == ((KEY, OTHER), {})
     (command,) = wireguard.set
     secret = command.pop()
@@ -80,10 +88,10 @@ def test_peers_are_removed_and_added_as_they_were_in_one_request(wireguard: Wire
 def test_no_descriptor_stays_open(wireguard: WireGuard) -> None:
     adoptions = Adoptions("wg0", [], [])
     before = len(os.listdir("/proc/self/fd"))
-    adoptions.adopt([Candidate(KEY, "198.51.100.1:5")])
+    adoptions.adopt([Candidate(KEY, "198.51.100.1:5")], LB1)
     wireguard.broken = True
     with pytest.raises(CommandError):
-        adoptions.adopt([Candidate(KEY, "198.51.100.1:5")])
+        adoptions.adopt([Candidate(KEY, "198.51.100.1:5")], LB1)
     assert len(os.listdir("/proc/self/fd")) == before
     assert wireguard.nudged == ["10.80.0.5"], "who was not added is not called"
     assert adoptions.totals["adopting"] == 1
@@ -100,14 +108,47 @@ def test_no_descriptor_stays_open(wireguard: WireGuard) -> None:
 def test_who_is_not_a_client_here_or_can_not_be_reached_is_left_alone(
     wireguard: WireGuard, candidate: Candidate, reason: str
 ) -> None:
-    outcome = Adoptions("wg0", [PROBE], [4]).adopt([candidate, Candidate(KEY, "198.51.100.1:5")])
+    outcome = Adoptions("wg0", [PROBE], [4]).adopt([candidate, Candidate(KEY, "198.51.100.1:5")], LB1)
     assert (outcome.adopting, outcome.refused) == ((KEY,), {candidate.public_key: reason})
     assert candidate.public_key not in wireguard.set[0]
 
 
 def test_a_client_that_was_revoked_does_not_come_back(wireguard: WireGuard) -> None:
     adoptions = Adoptions("wg0", [], [])
-    adoptions.adopt([Candidate(KEY, "198.51.100.1:5")])
+    adoptions.adopt([Candidate(KEY, "198.51.100.1:5")], LB1)
     del wireguard.allowed[KEY]
-    assert adoptions.adopt([Candidate(KEY, "198.51.100.1:5")]).refused == {KEY: "unknown"}
+    assert adoptions.adopt([Candidate(KEY, "198.51.100.1:5")], LB1).refused == {KEY: "unknown"}
     assert len(wireguard.set) == 1
+
+
+@pytest.mark.parametrize(
+    ("balancer", "seconds", "handshake", "times"),
+    [
+        (LB2, HANDSHAKE_TIME - 0.1, "0", 1),  # it is under way
+        (LB2, HANDSHAKE_TIME + 0.1, "1795000000", 1),  # it was made
+        (LB2, HANDSHAKE_TIME + 0.1, "0", 2),  # it came to nothing
+        (LB2, NEWS_TIME + 0.1, "1795000000", 2),  # the client has come and gone again
+        (LB1, HANDSHAKE_TIME - 0.1, "1795000000", 2),  # who asks twice knows why
+    ],
+)
+def test_a_second_balancers_request_is_done_already(
+    wireguard: WireGuard, monkeypatch: pytest.MonkeyPatch, balancer: str, seconds: float, handshake: str, times: int
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    adoptions = Adoptions("wg0", [], [])
+    adoptions.adopt([Candidate(KEY, "198.51.100.1:5")], LB1)
+    now += seconds
+    wireguard.handshakes[KEY] = handshake
+    outcome = adoptions.adopt([Candidate(KEY, "198.51.100.1:5"), Candidate(OTHER, "198.51.100.2:5")], balancer)
+    assert outcome.adopting == (KEY, OTHER)
+    assert sum(command.count(KEY) for command in wireguard.set) == 2 * times, "removed and added"
+    assert wireguard.nudged.count("10.80.0.5") == times
+    assert adoptions.totals["adopting"] == times + 1
+
+
+def test_a_client_that_has_moved_meanwhile_is_adopted_where_it_is(wireguard: WireGuard) -> None:
+    adoptions = Adoptions("wg0", [], [])
+    adoptions.adopt([Candidate(KEY, "198.51.100.1:5")], LB1)
+    adoptions.adopt([Candidate(KEY, "198.51.100.1:6")], LB2)
+    assert len(wireguard.set) == 2
