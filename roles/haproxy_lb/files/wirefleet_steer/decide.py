@@ -12,6 +12,7 @@ from .haproxy import Report
 
 PASSED = frozenset({"L4OK", "L6OK", "L7OK", "L7OKC", "PROCOK"})
 BY_OPERATOR = "MAINT"
+RETURN = 3.0  # seconds: two checks of a node that was down, and what may lie between those of two nodes
 
 
 class Standing(Enum):
@@ -36,11 +37,13 @@ class NodeState:
 class State:
     """``held``: nodes that stay what they were although their checks fail (see ``decide``).
 
+    ``relieved_at``: when the first of all came back, while others are still held.
     ``damped``: nodes that get no clients although their checks pass (see ``damping``).
     """
 
     nodes: Mapping[str, NodeState]
     held: frozenset[str] = frozenset()
+    relieved_at: float | None = None
     damped: frozenset[str] = frozenset()
 
     def standing(self, name: str) -> Standing:
@@ -62,16 +65,18 @@ def decide(previous: State, observed: Mapping[str, Report], now: float, collapse
     **Fail static.** When checks take away the last node that was up, the fault is hardly in all nodes at once but here,
     or in between: a flood, a broken balancer, a network. Then the kernel keeps steering as before. A broken balancer
     sees its nodes go one by one, so those that were lost up to ``collapse_window`` seconds before are taken back too.
-    This ends when any node is up again, and for a node that an operator puts into maintenance. A node that an operator
-    has taken away is no collapse: with nobody else there, new clients are turned away.
+    When a node is up again, the others have ``RETURN`` seconds to follow: else the one whose checks happen to be first
+    would get everybody's clients. For a node that an operator puts into maintenance it ends at once. A node that an
+    operator has taken away is no collapse: with nobody else there, new clients are turned away.
     """
     nodes = {
         name: _follow(node, observed[name], now) if name in observed else node for name, node in previous.nodes.items()
     }
-    if any(node.standing is Standing.UP for node in nodes.values()):
-        return State(nodes)
     lost = {name: node.lost_at for name, node in nodes.items() if node.lost_at is not None}
     held = previous.held.intersection(lost)
+    if any(node.standing is Standing.UP for node in nodes.values()):
+        relieved_at = now if previous.relieved_at is None else previous.relieved_at
+        return State(nodes, held, relieved_at) if held and now - relieved_at < RETURN else State(nodes)
     if now in lost.values():
         held |= {name for name, lost_at in lost.items() if now - lost_at <= collapse_window}
     return State(nodes, held)

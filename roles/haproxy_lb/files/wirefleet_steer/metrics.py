@@ -88,7 +88,7 @@ def page(
         _metric("info", "The daemon's version.").add(1, **cluster, version=__version__),
         _metric("haproxy_up", "HAProxy's admin socket answers.").add(haproxy_up, **cluster),
         _metric("active", "The addresses that balancers share are here, or there are none.").add(active, **cluster),
-        _metric("holding", "The checks of all nodes fail; the last state is held.").add(bool(state.held), **cluster),
+        _metric("holding", "All nodes' checks failed; the last state is held.").add(bool(state.held), **cluster),
         _metric("holds_total", "How often that began.", "counter").add(totals.get("holds", 0), **cluster),
         _metric("table_restores_total", "How often somebody had removed the table.", "counter").add(
             totals.get("restores", 0), **cluster

@@ -299,7 +299,7 @@ def _reason(snapshot: Snapshot, node: Node, report: Report | None) -> str:
     if report is None:
         return snapshot.haproxy_error or "HAProxy has no such server"
     if is_held(snapshot, node):
-        return f"held, all nodes fail: {report.check}"
+        return f"held, all nodes failed: {report.check}"
     if is_damped(snapshot, node):
         return f"went down too often, no clients for {snapshot.damped[node.name]:.0f} s: {report.check}"
     return report.check
@@ -322,7 +322,7 @@ def _advice(config: Config, snapshot: Snapshot, node: Node, report: Report | Non
     found = set(standings(snapshot, node).values())
     meant = read(report, Standing.DOWN)
     if is_held(snapshot, node):
-        return "the checks of all nodes fail at once, so the last state is held: look at this balancer and its network"
+        return "all nodes' checks failed at once, so the last state is held: look at this balancer and its network"
     if report.status.startswith(BY_OPERATOR):
         return f"an operator put it into maintenance: 'set server {config.backend}/{node.name} state ready' ends it"
     if report.status.startswith("NOLB") or report.drained:

@@ -44,7 +44,7 @@ def snapshot(config: Config, report: Report | None, n1: Standing, n2: Standing =
     [
         (Report("UP", 1, "L7OK", PASSED, 9), UP, ("UP", "up", 1, 9, PASSED)),
         (Report("DOWN", 1, "L4TOUT", "timeout", 9), DOWN, ("DOWN", "down", 1, 9, "timeout")),
-        (Report("DOWN", 1, "L4TOUT", "timeout", 9), UP, ("DOWN", "up (held)", 1, 9, "held, all nodes fail: timeout")),
+        (Report("DOWN", 1, "L4TOUT", "timeout", 9), UP, ("DOWN", "up (held)", 1, 9, "held, all nodes failed: timeout")),
         (Report("UP", 1, "L7OK", PASSED, 9), DRAINING, ("UP", "draining (damped)", 1, 9, DAMPED)),
         (None, UP, ("unknown", "up", None, None, "admin.sock: gone")),
     ],
