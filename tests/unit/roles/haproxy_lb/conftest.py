@@ -245,7 +245,7 @@ class Cluster(Network):
             self.start(name, sys.executable, "-c", AGENT, str(answer), name)
 
     def count(self, name: str) -> None:
-        """Count, from 0, what reaches the node's WireGuard port, whatever that makes of it, and cookies."""
+        """Count, from 0, what clients send to the node's WireGuard port, whatever that makes of it, and cookies."""
         self.run(name, "nft", "-f", "-", stdin=COUNTERS)
 
     def counted(self, name: str, counter: str) -> int:
@@ -404,6 +404,7 @@ table inet count {{
   counter large {{ }}
   chain input {{
     type filter hook input priority -10;
+    ip saddr 10.9.0.0/24 accept comment "probes, which begin anew when a check fails"
     udp dport {PORT} @th,64,32 0x01000000 counter name initiations
     udp dport {PORT} @th,64,32 0x04000000 udp length > 2000 counter name large
   }}
