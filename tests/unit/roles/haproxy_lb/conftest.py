@@ -404,8 +404,9 @@ table inet count {{
   counter large {{ }}
   chain input {{
     type filter hook input priority -10;
-    ip saddr 10.9.0.0/24 accept comment "probes, which begin anew when a check fails"
-    udp dport {PORT} @th,64,32 0x01000000 counter name initiations
+    # Not those of probes, which begin anew when a check fails.
+    ip saddr != 10.9.0.0/24 udp dport {PORT} @th,64,32 0x01000000 counter name initiations
+    meta nfproto ipv6 udp dport {PORT} @th,64,32 0x01000000 counter name initiations
     udp dport {PORT} @th,64,32 0x04000000 udp length > 2000 counter name large
   }}
   chain output {{
