@@ -13,6 +13,7 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.wirefleet.vpn.plugins.plugin_utils._daemon import Unanswered, Unreachable, ask
 
+PATIENCE = 15.0  # seconds for which a balancer may give no answer, while a table is replaced or a network hiccups
 LOOK = 1.0  # seconds that the balancer may take to answer, if it has to wait for the answer to be yes
 
 
@@ -24,7 +25,7 @@ class ActionModule(ActionBase):
         _, options = self.validate_argument_spec(
             {
                 "node": {"type": "str", "required": True},
-                "goal": {"type": "str", "required": True, "choices": ["up", "drained", "settled", "empty"]},
+                "goal": {"type": "str", "required": True, "choices": ["up", "drained", "settled", "back", "empty"]},
                 "timeout": {"type": "int", "default": 60},
                 "names": {"type": "dict", "default": {}},
                 "command": {"type": "str", "default": "wirefleet-steer"},
@@ -42,11 +43,19 @@ class ActionModule(ActionBase):
 
     def _wait(self, options: Mapping[str, Any]) -> dict[str, Any]:
         argv = [options["command"], "wait", options["node"], options["goal"], "--timeout", f"{LOOK:g}", "--json"]
-        begin = time.monotonic()
+        begin = answered = time.monotonic()
         shown = None
         while True:
-            progress = ask(self, argv)
-            seconds = time.monotonic() - begin
+            try:
+                progress = ask(self, argv)
+            except Unanswered:
+                now = time.monotonic()
+                if self._task.check_mode or shown is None or now - answered >= PATIENCE:
+                    raise
+                time.sleep(LOOK)
+                continue
+            answered = time.monotonic()
+            seconds = answered - begin
             clients = [options["names"].get(key, key) for key in progress["clients"]]
             text = describe(progress, clients)
             if text != shown:

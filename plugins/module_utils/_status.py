@@ -99,14 +99,21 @@ def _agreed(values: Mapping[str, Any]) -> Any:
     return next(iter(distinct), None)
 
 
+def _takes_clients(row: Mapping[str, Any]) -> bool:
+    """Say whether a balancer gives it clients, in one family at least, and be it because the last state is held."""
+    return "up" in row["kernel"].replace(",", "").split()
+
+
 def status_lines(report: Mapping[str, Any]) -> list[str]:
     """Lay a report out for people: a sentence, the nodes, the balancers, and where they differ."""
     nodes, balancers = report["nodes"], report["balancers"]
-    up = sum(node["state"] == "up" for node in nodes.values())
+    up = sum(any(_takes_clients(row) for row in node["balancers"].values()) for node in nodes.values())
+    known = any(node["balancers"] for node in nodes.values())
+    taking = f"{up} of {len(nodes)} nodes take clients" if known else "no balancer was asked, or answered"
     clients = [node["clients"] for node in nodes.values() if node["clients"] is not None]
     total = f", {sum(clients)} clients" if clients else ""
     return [
-        f"Cluster {report['cluster']}: {up} of {len(nodes)} nodes take clients{total}.",
+        f"Cluster {report['cluster']}: {taking}{total}.",
         "",
         *_table(
             ["node", "state", "weight", "clients", "sessions", "since", "agent", "kernel", "wireguard", "reason"],

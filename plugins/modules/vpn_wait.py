@@ -30,10 +30,11 @@ options:
     description:
       - V(up) means that it takes clients, V(drained) that it takes no new ones.
       - V(settled) means that its health check passes, whether it takes clients or not.
+      - V(back) means settled, and that the node does not drain itself. Its weight may be 0, or HAProxy may drain it.
       - V(empty) means that it is drained and that no client has a session there. That is a client whose latest
         handshake was there, less than 180 seconds ago.
     type: str
-    choices: [up, drained, settled, empty]
+    choices: [up, drained, settled, back, empty]
     required: true
   timeout:
     description: Seconds after which the task fails.

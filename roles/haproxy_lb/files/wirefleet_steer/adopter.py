@@ -15,7 +15,7 @@ from pathlib import Path
 from wirefleet.log import event
 
 from . import memory
-from .adoption import Adoptions, Move, Roster, Session, Shares, wrong_clocks
+from .adoption import MAX_BATCH, Adoptions, Move, Roster, Session, Shares, wrong_clocks
 from .agents import Adopting, Agent, Failed, Heard, Message
 from .config import Adoption, Config
 from .decide import Standing, State, changes
@@ -111,7 +111,7 @@ class Adopter:
             self._remember()
             gone = {name for name in self._config.nodes if state.standing(name) is not Standing.UP}
         # Fail static: what looks like the death of all nodes is hardly one, and nobody is moved.
-        if active and not state.held:
+        if active and not state.held and self._knows_who_can(state):
             for name in gone:
                 if not _may_recover(state, name, now):
                     self._leave(name, shares, now)
@@ -125,6 +125,14 @@ class Adopter:
         for name, agent in self._agents.items():
             agent.hurry = self.owners is not None or name in self.adoptions.targets
 
+    def _knows_who_can(self, state: State) -> bool:
+        """At the start, the first agent that is heard must not get everybody."""
+        return all(
+            name in self._heard_at or name in self.silent
+            for name in self._agents
+            if state.standing(name) is Standing.UP
+        )
+
     def follow_owners(self, owners: OwnerRoutes) -> None:
         """Let packets for clients go where they are now, and tell their former nodes. Raises a CommandError."""
         owners.follow()
@@ -134,7 +142,8 @@ class Adopter:
 
     def ask(self, node: str, moves: Sequence[Move]) -> None:
         """Let a node adopt clients that are not ours to follow."""
-        self._agents[node].adopt(moves)
+        for begin in range(0, len(moves), MAX_BATCH):
+            self._agents[node].adopt(moves[begin : begin + MAX_BATCH])
 
     def _follow_addresses(self, active: bool, now: float) -> None:
         """Begin with those that were left behind, or leave to the other balancer what nobody was asked for yet."""
@@ -241,6 +250,7 @@ class Adopter:
             self.owners.miss(message.node)
         if message.node not in self.silent:
             event("agent_silent", node=message.node, error=message.error, result="it adopts nobody")
+            self._review_due = float("-inf")  # it may be the one that was waited for
         self.silent[message.node] = message.error
         # An old offset says nothing about the clock, and must not outvote others.
         self._offsets.pop(message.node, None)

@@ -104,7 +104,7 @@ class Agent:
             heard = Heard(self.node, sessions, answer["epoch"] != self._epoch, offset, seen_at)
             self._epoch, self._seq = str(answer["epoch"]), int(answer["seq"])
             return heard
-        except (AgentError, AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AgentError, AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             return Failed(self.node, _words(error))
 
     def _ask(self, moves: Sequence[Move]) -> Message:

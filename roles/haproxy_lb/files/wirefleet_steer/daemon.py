@@ -98,20 +98,22 @@ class Steer:
         """One turn of the loop."""
         now = time.monotonic()
         if self.config.vips:
-            self._look_for_vips(now)
+            self._attempt("vips", partial(self._look_for_vips, now))
         self._attempt(HAPROXY, self._follow_haproxy)
         self._attempt(TABLE, self._keep_table)
         if now >= self._guard_due:
             self._guard_due = now + GUARD_INTERVAL
             self._attempt(GUARD, self._keep_guard)
         if self._adopter and self.reports:
-            self._adopter.round(self.state, self.active)
+            self._attempt("clients", partial(self._adopter.round, self.state, self.active))
             if self._adopter.owners:
                 self._attempt(OWNERS, partial(self._adopter.follow_owners, self._adopter.owners))
             if now < self._teach_until:
                 self._attempt(ADOPTION, partial(self._teach, self._adopter))
             if self._rebalancer and self.active:
                 self._attempt(REBALANCE, partial(self._rebalancer.round, self.state))
+            elif self._rebalancer:
+                self._rebalancer.pause()
         if now >= self._probes_due:
             self._probes_due = now + next(self._probe_pauses)
             for name in self.config.nodes:
@@ -205,10 +207,13 @@ class Steer:
         return page
 
     def _attempt(self, what: str, action: Callable[[], None]) -> None:
-        """A part that fails must not stop the others: log it once, try again in the next round."""
+        """A part that fails must not stop the others: log it once, try again in the next round.
+
+        A ValueError or LookupError is an answer of a program that we do not understand.
+        """
         try:
             action()
-        except (CommandError, HAProxyError, OSError) as error:
+        except (CommandError, HAProxyError, OSError, ValueError, LookupError) as error:
             if what not in self.troubles:
                 event("failed", what=what, error=error)
             self.troubles[what] = str(error)

@@ -69,8 +69,8 @@ class Claims:
         """The node adopts these; those that are a dead node's are its own from now on."""
         changed = False
         for key in keys:
-            former = self._winners.get(key, (node,))[0]
-            if former in dead:
+            former = self._winners[key][0] if key in self._winners else node
+            if former != node and former in dead:
                 left = self._clients[key][former]
                 claim = Claim(0, self._next(), left.networks, former, left.rank[0])
                 changed |= self._set(key, node, claim, now)

@@ -64,6 +64,11 @@ class Rebalancer:
             why = "even" if now - self._quiet_since >= QUIET else "something changed"
             event("rebalance_over", moved=moved, seconds=f"{now - self._begun_at:.0f}", reason=why)
 
+    def pause(self) -> None:
+        """Another balancer is the active one; the next turn finds everything changed."""
+        self._previous = None
+        self.rebalance.active = False
+
     def _move(self, state: State, now: float) -> None:
         unix = time.time()
         clients = (client for client in self._adopter.roster.clients() if client[2].handshake >= unix - SESSION)

@@ -25,7 +25,7 @@ from .haproxy import HAProxyError, Report
 DAEMON_TIMEOUT = 2.0  # seconds
 SESSION_LIFE = 180  # seconds: REJECT_AFTER_TIME, after which nobody uses a session any more
 EMPTY = "empty"
-GOALS = ("up", "drained", "settled", EMPTY)
+GOALS = ("up", "drained", "settled", "back", EMPTY)
 NAMED = 10  # of the clients that are left
 WAIT_INTERVAL = 0.25  # seconds between two looks, each of which takes a dozen runs of nft
 
@@ -228,7 +228,8 @@ def reached(config: Config, snapshot: Snapshot, node: Node, goal: str) -> bool:
 
     "up": HAProxy and all tables agree that it takes clients. "drained": no table gives it clients. "settled": all
     tables agree with HAProxy, and the node is not down, or is so because an operator put it into maintenance or drains
-    it (it was restarted meanwhile); one that went down too often has settled as draining.
+    it (it was restarted meanwhile); one that went down too often has settled as draining. "back": settled, and the node
+    does not drain itself; a weight of 0 or an order in HAProxy is another matter.
     """
     found = standings(snapshot, node)
     if not found or len(snapshot.elements) < len(config.families):
@@ -243,6 +244,8 @@ def reached(config: Config, snapshot: Snapshot, node: Node, goal: str) -> bool:
         wanted = Standing.DRAINING
     if goal == "up":
         return wanted is Standing.UP and set(found.values()) == {wanted}
+    if goal == "back" and (report.drained or report.status == "NOLB"):
+        return False
     by_operator = report.status.startswith(BY_OPERATOR) or report.drained
     return (wanted in (Standing.UP, Standing.DRAINING) or by_operator) and set(found.values()) == {wanted}
 

@@ -50,6 +50,14 @@ def test_it_waits_and_shows_what_changes(play: Callable, daemon: Callable[..., s
     assert (tmp_path / "asked").read_text() == "wait n1 empty --timeout 1 --json\n" * 3
 
 
+def test_one_answer_that_is_none_ends_nothing(play: Callable, daemon: Callable[..., str]) -> None:
+    played = play(
+        "here", WAIT, node="n1", goal="empty", command=daemon(answer(1), "a table is being replaced", answer(0, True))
+    )
+    assert played.code == 0, played.output
+    assert played.result["reached"] is True
+
+
 def test_it_fails_with_the_names_of_those_who_are_left(play: Callable, daemon: Callable[..., str]) -> None:
     played = play("here", WAIT, node="n1", goal="empty", command=daemon(answer(1)), timeout=0, hint="Undrain it.")
     assert played.result["failed"]

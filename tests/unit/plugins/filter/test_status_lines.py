@@ -14,7 +14,7 @@ lines = status_lines.FilterModule().filters()["status_lines"]
 def test_a_report_is_laid_out() -> None:
     dead = {"answer": None, "problem": "can not be reached"}
     made = report({"n1": dead}, {"lb1": dead}, cluster="site", collection="0.1.0")
-    assert lines(made)[0] == "Cluster site: 0 of 1 nodes take clients."
+    assert lines(made)[0] == "Cluster site: no balancer was asked, or answered."
 
 
 def test_only_a_report_can_be_laid_out() -> None:

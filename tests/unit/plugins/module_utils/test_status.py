@@ -159,10 +159,19 @@ def test_a_balancer_in_trouble() -> None:
     assert found["balancers"]["lb2"]["problems"] == [DEAD["problem"]]
 
 
+@pytest.mark.parametrize(
+    ("kernel", "takes"),
+    [("up", 1), ("up (held)", 1), ("ip up, ip6 draining", 1), ("draining (damped)", 0), ("down", 0)],
+)
+def test_a_node_counts_while_it_is_given_clients(kernel: str, takes: int) -> None:
+    found = report({"n1": DEAD}, {"lb1": balancer(row("n1", kernel=kernel)), "lb2": balancer(row("n1", kernel="down"))})
+    assert status_lines(found)[0].startswith(f"Cluster default: {takes} of 1 nodes take clients")
+
+
 def test_nobody_answers() -> None:
     found = report({"n1": DEAD}, {"lb1": DEAD})
     assert found["nodes"]["n1"]["state"] is None
-    assert status_lines(found)[0] == "Cluster default: 0 of 1 nodes take clients."
+    assert status_lines(found)[0] == "Cluster default: no balancer was asked, or answered."
     assert status_lines(found)[3].split()[:3] == ["n1", "unknown", "-"]
 
 

@@ -221,6 +221,17 @@ def test_a_node_that_dies_with_the_daemon_is_not_forgotten(scene: Scene) -> None
     assert {key for _, key in scene.round()} == set(CLIENTS)
 
 
+def test_the_first_agent_that_is_heard_after_a_restart_does_not_get_everybody(scene: Scene) -> None:
+    many = {f"client {number}": Session(f"198.51.100.2:{number}", NOW - 5) for number in range(1, 21)}
+    scene.hear("n1", many)
+    scene.round(6)
+    scene.restart()
+    scene.hear("n2", {})
+    assert scene.round(n1=NodeState(DOWN, lost_at=1.0)) == []
+    scene.hear("n3", {})
+    assert {name for name, _ in scene.round()} == {"n2", "n3"}
+
+
 def test_a_live_node_knows_better_than_the_memory(scene: Scene) -> None:
     scene.round(REVIEW)
     scene.restart()

@@ -121,6 +121,13 @@ class TestHeirs:
         assert not claims.inherit("n2", ["a"], {"n3"}, 0)
         assert owner(claims) == "n1"
 
+    def test_nor_by_a_node_from_itself(self) -> None:
+        claims = Claims()
+        assert not claims.inherit("n2", ["a"], {"n1", "n2"}, 0), "nobody had it"
+        here(claims, "n2", 10)
+        assert not claims.inherit("n2", ["a"], {"n1", "n2"}, 0), "it has it already"
+        assert owner(claims) == "n2"
+
     def test_a_node_that_was_not_dead_has_what_nobody_else_has(self, claims: Claims) -> None:
         here(claims, "n2", 0)
         assert claims.disinherit("n1", 0)

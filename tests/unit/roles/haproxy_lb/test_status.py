@@ -16,7 +16,7 @@ from wirefleet_steer.config import Config, load
 from wirefleet_steer.decide import NodeState, Standing, State
 from wirefleet_steer.elements import wanted
 from wirefleet_steer.haproxy import Report
-from wirefleet_steer.status import Clients, Snapshot, explain, reached, rows
+from wirefleet_steer.status import GOALS, Clients, Snapshot, explain, reached, rows
 
 from .conftest import steer_config
 
@@ -66,13 +66,13 @@ def test_families_that_disagree_are_shown_apart(config: Config) -> None:
 @pytest.mark.parametrize(
     ("report", "kernel", "goals"),
     [
-        (Report("UP", 1, "L7OK"), UP, {"up", "settled"}),
+        (Report("UP", 1, "L7OK"), UP, {"up", "settled", "back"}),
         (Report("UP 1/2", 1, "L7OK"), UP, set()),  # not checked yet
         (Report("UP", 1, "L7OK"), DOWN, {"drained"}),  # the kernel has yet to follow
         (Report("NOLB", 1, "L7OKC"), UP, set()),
         (Report("NOLB", 1, "L7OKC"), DRAINING, {"drained", "settled"}),
-        (Report("UP", 0, "L7OK"), DRAINING, {"drained", "settled"}),
-        (Report("MAINT", 1), DOWN, {"drained", "settled"}),
+        (Report("UP", 0, "L7OK"), DRAINING, {"drained", "settled", "back"}),
+        (Report("MAINT", 1), DOWN, {"drained", "settled", "back"}),
         (Report("MAINT", 1), UP, set()),
         (Report("DOWN", 1, "L4TOUT"), UP, set()),  # held
         (Report("DOWN", 1, "L4TOUT"), DOWN, {"drained"}),
@@ -83,13 +83,15 @@ def test_families_that_disagree_are_shown_apart(config: Config) -> None:
 )
 def test_goals(config: Config, report: Report | None, kernel: Standing, goals: set[str]) -> None:
     shot, node = snapshot(config, report, kernel), config.nodes["n1"]
-    assert {goal for goal in ("up", "drained", "settled") if reached(config, shot, node, goal)} == goals
+    assert {goal for goal in GOALS[:-1] if reached(config, shot, node, goal)} == goals
 
 
-@pytest.mark.parametrize(("kernel", "goals"), [(DRAINING, {"drained", "settled"}), (UP, set()), (DOWN, {"drained"})])
+@pytest.mark.parametrize(
+    ("kernel", "goals"), [(DRAINING, {"drained", "settled", "back"}), (UP, set()), (DOWN, {"drained"})]
+)
 def test_a_node_that_has_to_wait_is_settled_as_draining(config: Config, kernel: Standing, goals: set[str]) -> None:
     shot = replace(snapshot(config, Report("UP", 1, "L7OK"), kernel), damped={"n1": 42})
-    assert {goal for goal in ("up", "drained", "settled") if reached(config, shot, config.nodes["n1"], goal)} == goals
+    assert {goal for goal in GOALS[:-1] if reached(config, shot, config.nodes["n1"], goal)} == goals
 
 
 def test_the_advice_for_a_node_that_has_to_wait(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,7 +105,7 @@ def test_the_advice_for_a_node_that_has_to_wait(config: Config, monkeypatch: pyt
 def test_a_missing_table_reaches_no_goal(config: Config) -> None:
     shot = snapshot(config, Report("UP", 1, "L7OK"), UP)
     half = Snapshot(shot.reports, {"ip": shot.elements["ip"]})
-    assert not any(reached(config, half, config.nodes["n1"], goal) for goal in ("up", "drained", "settled"))
+    assert not any(reached(config, half, config.nodes["n1"], goal) for goal in GOALS[:-1])
 
 
 @pytest.mark.parametrize(
