@@ -244,7 +244,7 @@ def reached(config: Config, snapshot: Snapshot, node: Node, goal: str) -> bool:
         wanted = Standing.DRAINING
     if goal == "up":
         return wanted is Standing.UP and set(found.values()) == {wanted}
-    if goal == "back" and (report.drained or report.status == "NOLB"):
+    if goal == "back" and (report.drained or report.status.startswith("NOLB")):
         return False
     by_operator = report.status.startswith(BY_OPERATOR) or report.drained
     return (wanted in (Standing.UP, Standing.DRAINING) or by_operator) and set(found.values()) == {wanted}

@@ -71,6 +71,7 @@ def test_families_that_disagree_are_shown_apart(config: Config) -> None:
         (Report("UP", 1, "L7OK"), DOWN, {"drained"}),  # the kernel has yet to follow
         (Report("NOLB", 1, "L7OKC"), UP, set()),
         (Report("NOLB", 1, "L7OKC"), DRAINING, {"drained", "settled"}),
+        (Report("NOLB 1/2", 1, "L7OK", code=200), DRAINING, {"drained", "settled"}),  # on its way back
         (Report("UP", 0, "L7OK"), DRAINING, {"drained", "settled", "back"}),
         (Report("MAINT", 1), DOWN, {"drained", "settled", "back"}),
         (Report("MAINT", 1), UP, set()),
