@@ -12,7 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from traffic.cluster import Cluster
+from traffic.cluster import Client, Cluster
 from traffic.figures import Figures
 from traffic.hosts import Lab
 from traffic.site import InfraRepository
@@ -24,6 +24,30 @@ FIGURES = Figures(LAB.directory / "figures.json")
 @pytest.fixture(scope="session")
 def lab() -> Lab:
     return LAB
+
+
+@pytest.fixture(scope="session")
+def cluster(lab: Lab) -> Cluster:
+    """Three nodes and two clients, where a scenario does not say otherwise."""
+    return Cluster(lab, nodes=["n1", "n2", "n3"], clients=["c1", "c2"])
+
+
+@pytest.fixture(scope="session")
+def c1(cluster: Cluster) -> Client:
+    """It comes to the balancer over IPv4."""
+    return cluster.clients["c1"]
+
+
+@pytest.fixture(scope="session")
+def c2(cluster: Cluster) -> Client:
+    """It comes to the balancer over IPv6."""
+    return cluster.clients["c2"]
+
+
+@pytest.fixture(scope="session")
+def web(lab: Lab) -> dict[int, str]:
+    """The private web server's address, by version."""
+    return {version: lab.address("web", "private", version) for version in (4, 6)}
 
 
 @pytest.fixture
