@@ -4,14 +4,13 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
+from wirefleet.cli import answers
 from wirefleet.command import CommandError
 from wirefleet.iproute import missing_rules
 
@@ -22,7 +21,6 @@ from .decide import BY_OPERATOR, Standing, read
 from .elements import Elements, slots, standing
 from .haproxy import HAProxyError, Report
 
-DAEMON_TIMEOUT = 2.0  # seconds
 SESSION_LIFE = 180  # seconds: REJECT_AFTER_TIME, after which nobody uses a session any more
 EMPTY = "empty"
 GOALS = ("up", "drained", "settled", "back", EMPTY)
@@ -178,18 +176,7 @@ def balancer(config: Config, snapshot: Snapshot) -> dict[str, Any]:
 
 def _ask_daemon(config: Config, path: str) -> dict[str, Any] | None:
     """Return what the daemon answers at the first of its addresses where it does."""
-    for address, port in config.listen:
-        connection = http.client.HTTPConnection(address, port, timeout=DAEMON_TIMEOUT)
-        try:
-            connection.request("GET", path)
-            answer = json.loads(connection.getresponse().read())
-        except (OSError, ValueError, http.client.HTTPException):
-            continue
-        finally:
-            connection.close()
-        if isinstance(answer, dict):
-            return answer
-    return None
+    return next(answers(config.listen, path), None)
 
 
 def explain(

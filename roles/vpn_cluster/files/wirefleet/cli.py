@@ -5,14 +5,18 @@
 from __future__ import annotations
 
 import argparse
+import http.client
+import json
 import sys
-from collections.abc import Callable, Sequence
-from typing import Generic, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Generic, TypeVar
 
 from .command import CommandError
 from .config import ConfigError
 
 Config = TypeVar("Config")
+
+HTTP_TIMEOUT = 2.0  # seconds
 
 
 class CommandLine(Generic[Config]):
@@ -46,3 +50,18 @@ class CommandLine(Generic[Config]):
         except (ConfigError, CommandError, OSError) as error:
             print(f"{self._program}: {error}", file=sys.stderr)
             return 2
+
+
+def answers(addresses: Iterable[tuple[str, int]], path: str, limit: int | None = None) -> Iterator[dict[str, Any]]:
+    """Yield what the daemon says at each address where it answers with an object, of at most ``limit`` bytes."""
+    for address, port in addresses:
+        connection = http.client.HTTPConnection(address, port, timeout=HTTP_TIMEOUT)
+        try:
+            connection.request("GET", path)
+            document = json.loads(connection.getresponse().read(limit))
+        except (OSError, ValueError, http.client.HTTPException):
+            continue
+        finally:
+            connection.close()
+        if isinstance(document, dict):
+            yield document

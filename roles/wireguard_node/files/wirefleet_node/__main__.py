@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import argparse
 import getpass
-import http.client
 import json
 import os
 import sys
@@ -14,15 +13,13 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from wirefleet.cli import CommandLine
+from wirefleet.cli import CommandLine, answers
 
 from . import drain, observe
 from .agent import Agent, health_document
 from .health import FAILED, OK, Verdict
 from .repair import Repairs
 from .settings import Config, load
-
-HTTP_TIMEOUT = 2.0  # seconds
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -83,18 +80,8 @@ def _ask(config: Config) -> dict[str, Any] | None:
 
     The name is compared: an address whose interface is gone is not local any more, and might lead to somebody else.
     """
-    for address, port in config.listen:
-        connection = http.client.HTTPConnection(address, port, timeout=HTTP_TIMEOUT)
-        try:
-            connection.request("GET", "/healthz")
-            document = json.loads(connection.getresponse().read(65536))
-        except (OSError, ValueError, http.client.HTTPException):
-            continue
-        finally:
-            connection.close()
-        if isinstance(document, dict) and document.get("node") == config.node:
-            return document
-    return None
+    documents = answers(config.listen, "/healthz", limit=65536)
+    return next((document for document in documents if document.get("node") == config.node), None)
 
 
 if __name__ == "__main__":

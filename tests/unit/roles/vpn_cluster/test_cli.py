@@ -6,9 +6,10 @@ import argparse
 from pathlib import Path
 
 import pytest
-from wirefleet.cli import CommandLine
+from wirefleet.cli import CommandLine, answers
 from wirefleet.command import CommandError
 from wirefleet.config import ConfigError
+from wirefleet.httpd import Response, Server
 
 
 def load(path: str) -> str:
@@ -60,3 +61,17 @@ def test_commands(
     captured = capsys.readouterr()
     assert captured.out == said
     assert complaint.format(tmp_path) in captured.err
+
+
+def test_answers_come_from_addresses_that_give_one() -> None:
+    """Nobody listens at the first one, the second gives no object, the third one that is too long to be whole."""
+    pages = ([1], {"name": "x" * 100}, {"name": "daemon"})
+    servers = [
+        Server([("127.0.0.1", 0)], lambda _request, page=page: Response.from_json(200, page), "test/1")
+        for page in pages
+    ]
+    for server in servers:
+        server.start()
+    addresses = [("127.0.0.1", 1), *(server.addresses[0] for server in servers)]
+    assert list(answers(addresses, "/", limit=100)) == [{"name": "daemon"}]
+    assert len(list(answers(addresses, "/"))) == 2
