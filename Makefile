@@ -9,6 +9,7 @@ export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.collections
 
 LAB ?= demo
 SCENARIOS ?= default ipv6 routed pair
+JOBS ?= 4
 VENV := .venv/.stamp
 DAEMONS = $(patsubst %/__init__.py,%,$(wildcard roles/*/files/*/__init__.py))
 empty :=
@@ -56,8 +57,13 @@ unit: $(VENV) ## Run the unit tests
 	pytest tests/unit
 
 .PHONY: molecule
-molecule: $(VENV) ## Run the Molecule scenarios on real hosts (SCENARIOS="default ipv6 routed pair")
-	for scenario in $(SCENARIOS); do molecule test --scenario-name "$$scenario"; done
+molecule: $(VENV) ## Run the Molecule scenarios on real hosts, JOBS=4 at once (SCENARIOS="default ipv6 routed pair")
+	$(MAKE) --jobs=$(JOBS) --output-sync=target $(SCENARIOS:%=molecule-%)
+
+# Each has a lab of its own, and mostly waits.
+.PHONY: $(SCENARIOS:%=molecule-%)
+$(SCENARIOS:%=molecule-%): molecule-%: $(VENV)
+	molecule test --scenario-name $*
 
 .PHONY: test
 test: lint unit molecule ## Run everything
