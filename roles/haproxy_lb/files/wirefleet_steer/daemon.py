@@ -18,7 +18,6 @@ from typing import NoReturn
 from wirefleet import __version__, prometheus
 from wirefleet.command import CommandError
 from wirefleet.httpd import Request, Response, Server
-from wirefleet.iproute import ensure_rules
 from wirefleet.log import event
 from wirefleet.nft import RulesetWatch, apply
 from wirefleet.sdnotify import notify
@@ -35,19 +34,16 @@ from .rebalancer import Rebalancer
 from .vip import is_active
 
 INSPECTION = 0.2  # seconds between two looks at the ruleset, however often it changes
-GUARD_INTERVAL = 5.0  # seconds; routing rules give no notice
 STALE_AFTER = 5.0  # seconds without a round, after which the loop counts as dead
 
 TEACHING_TIME = 10.0  # seconds after the table was found empty: all agents have spoken by then
 
 # What a round consists of, besides the probes.
-HAPROXY, TABLE, GUARD, ADOPTION, OWNERS, REBALANCE = "haproxy", "table", "guard", "adoption", "owners", "rebalance"
+HAPROXY, TABLE, ADOPTION, OWNERS, REBALANCE = "haproxy", "table", "adoption", "owners", "rebalance"
 
 
 def prepare(config: Config) -> None:
-    """Put the guard in place, then the table: from the first moment on, nothing is forwarded un-steered."""
-    for rule in ensure_rules(config.guard):
-        event("guard_added", rule=rule)
+    """Put the table in place."""
     if kernel.load_table(config):
         event("table_replaced", table=config.table, reason="a set or map is defined otherwise", sessions="lost")
 
@@ -62,7 +58,7 @@ class Steer:
     """What the daemon knows.
 
     ``elements`` is what the table held when we last looked or wrote, by family; ``totals`` counts events (restores,
-    guard_repairs, holds), ``transitions`` the changes of each node's standing.
+    holds), ``transitions`` the changes of each node's standing.
     """
 
     def __init__(self, config: Config) -> None:
@@ -77,7 +73,7 @@ class Steer:
         self.active = is_active(config.vips)
         self._stale = True  # the table may hold something else than self.elements
         self._written: State | None = None  # the state that self.elements were made for
-        self._guard_due = self._probes_due = float("-inf")
+        self._probes_due = float("-inf")
         self._probe_pauses = cycle(probe.PAUSES)
         self._census = metrics.CensusCache()
         self._damper = Damper(config.damping) if config.damping else None
@@ -101,9 +97,6 @@ class Steer:
             self._attempt("vips", partial(self._look_for_vips, now))
         self._attempt(HAPROXY, self._follow_haproxy)
         self._attempt(TABLE, self._keep_table)
-        if now >= self._guard_due:
-            self._guard_due = now + GUARD_INTERVAL
-            self._attempt(GUARD, self._keep_guard)
         if self._adopter and self.reports:
             self._attempt("clients", partial(self._adopter.round, self.state, self.active))
             if self._adopter.owners:
@@ -160,7 +153,7 @@ class Steer:
         if age > STALE_AFTER:
             return f"the loop's last round was {age:.0f} s ago"
         troubles = dict(self.troubles)
-        parts = (HAPROXY, TABLE, GUARD, OWNERS)
+        parts = (HAPROXY, TABLE, OWNERS)
         return "; ".join(f"{what}: {troubles[what]}" for what in parts if what in troubles) or None
 
     def answer(self, request: Request) -> Response | None:
@@ -322,11 +315,6 @@ class Steer:
             apply(commands)
         self.elements = target
         self._stale = False
-
-    def _keep_guard(self) -> None:
-        for rule in ensure_rules(self.config.guard):
-            self.totals["guard_repairs"] += 1
-            event("guard_restored", rule=rule)
 
     def _renew_probe(self, name: str) -> None:
         node, report = self.config.nodes[name], self.reports.get(name)

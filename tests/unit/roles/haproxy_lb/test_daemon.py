@@ -19,7 +19,7 @@ from wirefleet_steer import haproxy, kernel, probe
 from wirefleet_steer.adoption import Session
 from wirefleet_steer.census import census
 from wirefleet_steer.config import Adoption, Config, load
-from wirefleet_steer.daemon import GUARD_INTERVAL, STALE_AFTER, Steer, prepare
+from wirefleet_steer.daemon import STALE_AFTER, Steer, prepare
 from wirefleet_steer.decide import Standing
 from wirefleet_steer.elements import EMPTY, client_key
 from wirefleet_steer.haproxy import HAProxyError, Report
@@ -79,12 +79,11 @@ def events(capsys: pytest.CaptureFixture[str]) -> list[str]:
     return re.findall(r"^event=(\w+)", capsys.readouterr().err, re.MULTILINE)
 
 
-def test_prepare_puts_guard_and_table_in_place_once(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
-    prepare(config)
-    assert events(capsys) == ["guard_added", "guard_added"]
-    prepare(config)
-    assert events(capsys) == []
-    assert written("ip") == written("ip6") == EMPTY
+def test_prepare_puts_the_table_in_place_once(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(2):
+        prepare(config)
+        assert events(capsys) == []
+        assert written("ip") == written("ip6") == EMPTY
 
 
 def test_the_kernel_follows_haproxy_in_both_families(steer: Steer, says: Says) -> None:
@@ -210,15 +209,6 @@ def test_a_failed_write_is_made_good(steer: Steer, says: Says, monkeypatch: pyte
     assert steer.problem() is None
     assert len(steer.elements["ip"]["accepting"]) == 1
     assert written("ip") == steer.elements["ip"]
-
-
-def test_the_guard_is_put_back(steer: Steer, monkeypatch: pytest.MonkeyPatch) -> None:
-    run(["ip", "-6", "rule", "del", "priority", "5180"])
-    now = module.time.monotonic() + GUARD_INTERVAL
-    monkeypatch.setattr(module.time, "monotonic", lambda: now)
-    steer.round()
-    assert "blackhole" in run(["ip", "-6", "rule"])
-    assert steer.totals["guard_repairs"] == 1
 
 
 def test_only_a_tunnel_that_does_not_answer_is_renewed(
