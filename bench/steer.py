@@ -13,7 +13,7 @@ all of them alike:
 
 ``route``   forwards packets that name their node already
 ``dnat``    nftables, destination NAT by hash, with connection tracking
-``steer``   our table as the role installs it, with every flow's session and client in the maps
+``steer``   our table and kernel settings as the role installs them, with every flow's session and client in the maps
 ``nginx``   nginx's stream module, two workers (Debian packages nginx and libnginx-mod-stream)
 
 A packet goes all its way within the system call that sends it: sender, kernel and counter share one core, and no queue
@@ -347,6 +347,7 @@ def set_up_steering(namespace: str, flows: list[Flow], directory: Path) -> None:
                 "mark": hex(MARK),
                 "nodes": nodes,
                 "collapse_window": 10,
+                "check": {"downinter": "1s", "fastinter": "100ms", "timeout": "500ms", "rise": 2},
                 "listen": [["127.0.0.1", 8052]],
             }
         )
@@ -357,6 +358,7 @@ def set_up_steering(namespace: str, flows: list[Flow], directory: Path) -> None:
     state = State({name: NodeState(Standing.UP) for name in nodes})
     Wiring.run(namespace, "nft", "-f", "-", stdin=script("ip", "wirefleet", EMPTY, wanted(config, "ip", state)))
     marks = [mark(config.nodes[name].mark) for name in nodes]
+    Wiring.run(namespace, "sysctl", "-qw", "net.ipv4.udp_early_demux=0")
     sessions = ", ".join(f"{socket.htonl(flow.index):#x} timeout 1h : {marks[flow.node]}" for flow in flows)
     clients = ", ".join(f"{client_key('ip', f'{flow.source}:{flow.port}')} : {marks[flow.node]}" for flow in flows)
     for name, elements in (("sessions", sessions), ("affinity", clients)):

@@ -13,6 +13,8 @@ from wirefleet import config as document
 from wirefleet.config import ConfigError, MapOf, Optional, Shape
 from wirefleet.iproute import Rule
 
+from .haproxy import seconds
+
 VERSION = 1
 FAMILIES = {"ip": 4, "ip6": 6}  # nftables' name of an address family -> its version number
 
@@ -41,6 +43,7 @@ SHAPE: dict[str, Shape] = {
     "adoption": Optional({"rate": float, "max_idle": float, "rebalance": Optional(float)}),
     "damping": Optional({"downs": int, "window": float, "hold": float, "max_hold": float}),
     "collapse_window": float,
+    "check": {"downinter": str, "fastinter": str, "timeout": str, "rise": int},
     "vips": Optional([str]),
     "in_order": Optional(str),
     "listen": [(str, int)],
@@ -110,6 +113,7 @@ class Config:
     adoption: Adoption | None
     damping: Damping | None
     collapse_window: float
+    return_window: float  # what may lie between the returns of two nodes that come back at once
     vips: tuple[str, ...]  # addresses that only the active balancer has; none: every balancer is
     in_order: str | None  # the file to touch while all is in order
     listen: tuple[tuple[str, int], ...]
@@ -148,10 +152,22 @@ def _config(read: dict) -> Config:
         adoption=Adoption(**_positive("adoption", read["adoption"])) if read["adoption"] else None,
         damping=Damping(**_positive("damping", read["damping"])) if read["damping"] else None,
         collapse_window=read["collapse_window"],
+        return_window=_return_window(read["check"]),
         vips=_vips(read["vips"] or []),
         in_order=read["in_order"],
         listen=tuple(read["listen"]),
     )
+
+
+def _return_window(check: dict) -> float:
+    """As long as the slowest of them takes: checks that are just about to come for one have just failed for another."""
+    if check["rise"] < 1:
+        raise ConfigError("check.rise: must be 1 or more")
+    try:
+        down, fast, timeout = (seconds(check[key]) for key in ("downinter", "fastinter", "timeout"))
+    except ValueError as error:
+        raise ConfigError(f"check: {error}") from None
+    return check["rise"] * (max(down, fast) + timeout)
 
 
 def _bit(text: str) -> int:

@@ -27,7 +27,7 @@ from .adopter import Adopter
 from .census import census
 from .config import Config
 from .damping import Damper
-from .decide import NodeState, Standing, State, changes, decide
+from .decide import NodeState, Standing, State, changes, collapsed_at, decide
 from .elements import EMPTY, Elements, client_key, mark, script, standing, wanted
 from .haproxy import HAProxyError, Report
 from .rebalancer import Rebalancer
@@ -36,6 +36,7 @@ from .vip import is_active
 INSPECTION = 0.2  # seconds between two looks at the ruleset, however often it changes
 STALE_AFTER = 5.0  # seconds without a round, after which the loop counts as dead
 
+HANDOVER_AFTER = 5.0  # seconds of fail static at the active balancer; the others have to find out before it
 TEACHING_TIME = 10.0  # seconds after the table was found empty: all agents have spoken by then
 
 # What a round consists of, besides the probes.
@@ -112,8 +113,16 @@ class Steer:
             for name in self.config.nodes:
                 self._attempt(f"probe {name}", partial(self._renew_probe, name))
         self.round_at = now
-        if self.config.in_order and self.problem() is None:
+        if self.config.in_order and self.problem() is None and self._sees_nodes(now):
             self._attempt("sign", Path(self.config.in_order).touch)
+
+    def _sees_nodes(self, now: float) -> bool:
+        """Say whether no other balancer could be better off: one may see nodes when this one sees none.
+
+        Where nobody sees any, the active one stays: it waits a while, and the others say so at once.
+        """
+        since = collapsed_at(self.state)
+        return since is None or (self.active and now - since < HANDOVER_AFTER)
 
     def inspect(self) -> None:
         """Somebody (we, perhaps) has changed the ruleset: see whether our table is still what we made it."""
@@ -229,7 +238,7 @@ class Steer:
     def _follow_haproxy(self) -> None:
         self.reports = haproxy.servers(self.config.haproxy_socket, self.config.backend)
         now = time.monotonic()
-        state = decide(self.state, self.reports, now, self.config.collapse_window)
+        state = decide(self.state, self.reports, now, self.config.collapse_window, self.config.return_window)
         waiting: Mapping[str, float] = {}
         if self._damper:
             state = self._damper.damp(state, now)

@@ -100,6 +100,7 @@ def steer_config(directory: Path, **changes: Any) -> dict[str, Any]:
             for name, part in NODES.items()
         },
         "collapse_window": 10,
+        "check": {"downinter": "1s", "fastinter": "100ms", "timeout": "500ms", "rise": 2},
         "listen": [["127.0.0.1", 8052]],
     }
     return {**config, **changes}

@@ -31,6 +31,21 @@ def test_marks_have_the_clusters_bit(tmp_path: Path) -> None:
     assert [node.mark for node in config.nodes.values()] == [0x10000001, 0x10000002, 0x10000003]
 
 
+@pytest.mark.parametrize(
+    ("check", "expected"),
+    [
+        ({}, 3),
+        ({"downinter": "10s"}, 21),
+        ({"rise": 5}, 7.5),
+        ({"fastinter": "2s"}, 5),
+    ],
+)
+def test_nodes_that_return_at_once_have_as_long_as_checks_take(
+    tmp_path: Path, check: dict[str, Any], expected: float
+) -> None:
+    assert load(write(tmp_path, lambda d: d["check"].update(check))).return_window == pytest.approx(expected)
+
+
 def test_addresses_are_spelled_as_nft_does(tmp_path: Path) -> None:
     config = load(write(tmp_path, lambda d: d["nodes"]["n1"]["addresses"].update(ip6="FD00:9:0::0:11")))
     assert config.nodes["n1"].addresses["ip6"] == "fd00:9::11"
@@ -100,6 +115,8 @@ def test_in_routed_mode_clients_are_looked_up_by_owner(tmp_path: Path) -> None:
             "damping.window: must be more than 0",
         ),
         (lambda d: d["nodes"]["n1"].update(agent="fd00:1::1"), "nodes.n1.agent: expected list"),
+        (lambda d: d["check"].update(rise=0), "check.rise: must be 1 or more"),
+        (lambda d: d["check"].update(downinter="soon"), "check: 'soon' is not a time as HAProxy writes it"),
         (lambda d: d.update(mark="bit"), "mark: 'bit' is not a number"),
         (lambda d: d.update(mark="0"), "mark: 0 is not a single bit"),
         (lambda d: d.update(mark="0x30000000"), "mark: 0x30000000 is not a single bit"),

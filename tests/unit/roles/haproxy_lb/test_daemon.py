@@ -19,7 +19,7 @@ from wirefleet_steer import haproxy, kernel, probe
 from wirefleet_steer.adoption import Session
 from wirefleet_steer.census import census
 from wirefleet_steer.config import Adoption, Config, load
-from wirefleet_steer.daemon import STALE_AFTER, Steer, prepare
+from wirefleet_steer.daemon import HANDOVER_AFTER, STALE_AFTER, Steer, prepare
 from wirefleet_steer.decide import Standing
 from wirefleet_steer.elements import EMPTY, client_key
 from wirefleet_steer.haproxy import HAProxyError, Report
@@ -438,6 +438,41 @@ def test_the_sign_that_all_is_in_order(config: Config, says: Says, tmp_path: Pat
     steer.inspect()
     steer.round()
     assert not sign.exists(), "the table can not be put back"
+
+
+def test_who_sees_no_node_hands_over_later_than_a_standby(
+    config: Config, says: Says, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nobody sees a node, no standby is in order when the active one gives up: it stays."""
+    now = time.monotonic()
+    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    prepare(config)
+    run(["ip", "address", "add", VIP, "dev", "lo"])
+    active, standby = (
+        Steer(replace(config, vips=(address,), in_order=str(tmp_path / name)))
+        for name, address in (("active", VIP), ("standby", "198.51.100.99"))
+    )
+    for steer in (active, standby):
+        steer.start()
+
+    def signs() -> list[str]:
+        for steer in (active, standby):
+            steer.round()
+        found = [name for name in ("active", "standby") if (tmp_path / name).exists()]
+        for name in found:
+            (tmp_path / name).unlink()
+        return found
+
+    says(n1=UP, n2=UP, n3=UP)
+    assert signs() == ["active", "standby"]
+    says(n1=DOWN, n2=DOWN, n3=DOWN)
+    assert signs() == ["active"]
+    now += HANDOVER_AFTER - 0.1
+    assert signs() == ["active"]
+    now += 0.2
+    assert signs() == []
+    says(n1=UP, n2=DOWN, n3=DOWN)
+    assert signs() == ["active", "standby"]
 
 
 def test_a_sign_that_can_not_be_given_stops_nothing_else(config: Config, says: Says, tmp_path: Path) -> None:
