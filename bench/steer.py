@@ -13,7 +13,7 @@ all of them alike:
 
 ``route``   forwards packets that name their node already
 ``dnat``    nftables, destination NAT by hash, with connection tracking
-``steer``   our table and guard as the role installs them, with every flow's session and client in the maps
+``steer``   our table and kernel settings as the role installs them, with every flow's session and client in the maps
 ``nginx``   nginx's stream module, two workers (Debian packages nginx and libnginx-mod-stream)
 
 A packet goes all its way within the system call that sends it: sender, kernel and counter share one core, and no queue
@@ -72,7 +72,7 @@ NODES = [f"10.9.0.{part}" for part in (11, 12, 13)]
 SOURCES = [f"198.51.100.{part}" for part in range(20, 220)]
 FIRST_SOURCE_PORT = 20_000
 FIRST_INDEX = 0x01000000
-GUARD = 0x10000000
+MARK = 0x10000000
 
 SOL_PACKET, PACKET_QDISC_BYPASS = 263, 20  # linux/if_packet.h
 ETH_P_IP = 0x0800
@@ -305,14 +305,21 @@ CORES = 2  # nginx's workers, which share them with the sender
 
 
 def set_up_steering(namespace: str, flows: list[Flow], directory: Path) -> None:
-    """The role's template, and what prepares and fills it on a balancer: guard, nodes, sessions, clients."""
-    family = {"family": "ip", "public_address": PUBLIC, "public_interface": "public", "backend_interface": "backend"}
+    """The role's template, and what prepares and fills it on a balancer: nodes, sessions, clients."""
+    family = {
+        "family": "ip",
+        "public_address": PUBLIC,
+        "public_interface": "public",
+        "backend_interface": "backend",
+        "client_networks": [],
+        "peers": [],
+    }
     variables = {
         "ansible_managed": "Managed",
         "__haproxy_lb_table": "wirefleet",
         "__haproxy_lb_steer": {
             "port": PORT,
-            "guard_mask": hex(GUARD),
+            "mark": hex(MARK),
             "families": [family],
             "sessions_size": 1048576,
             "affinity_size": 1048576,
@@ -337,10 +344,10 @@ def set_up_steering(namespace: str, flows: list[Flow], directory: Path) -> None:
                 "ruleset": str(ruleset),
                 "poll_interval": 0.1,
                 "families": ["ip"],
-                "port": PORT,
-                "guard": {"priority": 5180, "mask": hex(GUARD), "interfaces": ["backend"]},
+                "mark": hex(MARK),
                 "nodes": nodes,
                 "collapse_window": 10,
+                "check": {"downinter": "1s", "fastinter": "100ms", "timeout": "500ms", "rise": 2},
                 "listen": [["127.0.0.1", 8052]],
             }
         )
@@ -351,6 +358,7 @@ def set_up_steering(namespace: str, flows: list[Flow], directory: Path) -> None:
     state = State({name: NodeState(Standing.UP) for name in nodes})
     Wiring.run(namespace, "nft", "-f", "-", stdin=script("ip", "wirefleet", EMPTY, wanted(config, "ip", state)))
     marks = [mark(config.nodes[name].mark) for name in nodes]
+    Wiring.run(namespace, "sysctl", "-qw", "net.ipv4.udp_early_demux=0")
     sessions = ", ".join(f"{socket.htonl(flow.index):#x} timeout 1h : {marks[flow.node]}" for flow in flows)
     clients = ", ".join(f"{client_key('ip', f'{flow.source}:{flow.port}')} : {marks[flow.node]}" for flow in flows)
     for name, elements in (("sessions", sessions), ("affinity", clients)):

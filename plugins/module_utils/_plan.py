@@ -62,7 +62,7 @@ def host_report(
     skipped = {"lo", *own_interfaces}
     interfaces: dict[str, dict[str, list[str]]] = {}
     for interface in sorted(facts.get("interfaces") or []):
-        if interface in skipped or re.fullmatch(r"wfp\d+", interface):
+        if interface in skipped or re.fullmatch(r"wfp([0-9a-f]{6}-)?\d+", interface):
             continue
         # Ansible spells the names of facts without dashes, but leaves the dots of VLANs.
         details = facts.get(interface.replace("-", "_")) or {}

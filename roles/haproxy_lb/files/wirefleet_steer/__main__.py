@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "wirefleet-steer", "Steering of a wirefleet balancer.", "/etc/wirefleet/default/steer.json", load
     )
     program.add("run", _run, "run the daemon (systemd does this)")
-    program.add("prepare", _prepare, "put the guard and the table in place, before forwarding is turned on")
+    program.add("prepare", _prepare, "put the table in place")
     table = program.add("status", _status, "show every node; exit 0 when one takes clients, 1 when none does")
     table.add_argument("--json", action="store_true", help="the same for programs, and the balancer's own state")
     program.add("explain", _explain, "say why a node is in its state, and what can be done").add_argument("node")

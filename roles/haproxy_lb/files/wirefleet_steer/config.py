@@ -13,6 +13,8 @@ from wirefleet import config as document
 from wirefleet.config import ConfigError, MapOf, Optional, Shape
 from wirefleet.iproute import Rule
 
+from .haproxy import seconds
+
 VERSION = 1
 FAMILIES = {"ip": 4, "ip6": 6}  # nftables' name of an address family -> its version number
 
@@ -25,8 +27,7 @@ SHAPE: dict[str, Shape] = {
     "ruleset": str,
     "poll_interval": float,
     "families": [str],
-    "port": int,
-    "guard": {"priority": int, "mask": str, "interfaces": [str]},
+    "mark": str,
     "nodes": MapOf(
         {
             "mark": int,
@@ -42,6 +43,7 @@ SHAPE: dict[str, Shape] = {
     "adoption": Optional({"rate": float, "max_idle": float, "rebalance": Optional(float)}),
     "damping": Optional({"downs": int, "window": float, "hold": float, "max_hold": float}),
     "collapse_window": float,
+    "check": {"downinter": str, "fastinter": str, "timeout": str, "rise": int},
     "vips": Optional([str]),
     "in_order": Optional(str),
     "listen": [(str, int)],
@@ -50,7 +52,7 @@ SHAPE: dict[str, Shape] = {
 
 @dataclass(frozen=True)
 class Node:
-    """``mark`` is the one on packets, with the guard's bit in it; ``addresses`` are keyed by nftables family."""
+    """``mark`` is the one on packets, with the cluster's bit in it; ``addresses`` are keyed by nftables family."""
 
     name: str
     mark: int
@@ -106,12 +108,12 @@ class Config:
     ruleset: str
     poll_interval: float
     families: tuple[str, ...]
-    guard: tuple[Rule, ...]
     nodes: Mapping[str, Node]
     owners: Owners | None  # None: nodes translate, and answers find them by themselves
     adoption: Adoption | None
     damping: Damping | None
     collapse_window: float
+    return_window: float  # what may lie between the returns of two nodes that come back at once
     vips: tuple[str, ...]  # addresses that only the active balancer has; none: every balancer is
     in_order: str | None  # the file to touch while all is in order
     listen: tuple[tuple[str, int], ...]
@@ -135,7 +137,6 @@ def _config(read: dict) -> Config:
     for family in read["families"]:
         if family not in FAMILIES:
             raise ConfigError(f"families: {family!r} is none of {', '.join(FAMILIES)}")
-    mask = _mask(read["guard"]["mask"])
     if read["owners"] and not read["adoption"]:
         raise ConfigError("owners: needs adoption, which asks the agents who has whom")
     return Config(
@@ -146,39 +147,45 @@ def _config(read: dict) -> Config:
         ruleset=read["ruleset"],
         poll_interval=read["poll_interval"],
         families=tuple(read["families"]),
-        guard=tuple(
-            Rule(FAMILIES[family], read["guard"]["priority"], mark=0, mask=mask, iif=interface, udp_sport=read["port"])
-            for family in read["families"]
-            for interface in read["guard"]["interfaces"]
-        ),
-        nodes=_nodes(read["nodes"], mask),
+        nodes=_nodes(read["nodes"], _bit(read["mark"])),
         owners=_owners(read["owners"]),
         adoption=Adoption(**_positive("adoption", read["adoption"])) if read["adoption"] else None,
         damping=Damping(**_positive("damping", read["damping"])) if read["damping"] else None,
         collapse_window=read["collapse_window"],
+        return_window=_return_window(read["check"]),
         vips=_vips(read["vips"] or []),
         in_order=read["in_order"],
         listen=tuple(read["listen"]),
     )
 
 
-def _mask(text: str) -> int:
-    """One bit, so that a mark either has it or not."""
+def _return_window(check: dict) -> float:
+    """As long as the slowest of them takes: checks that are just about to come for one have just failed for another."""
+    if check["rise"] < 1:
+        raise ConfigError("check.rise: must be 1 or more")
     try:
-        mask = int(text, 0)
+        down, fast, timeout = (seconds(check[key]) for key in ("downinter", "fastinter", "timeout"))
+    except ValueError as error:
+        raise ConfigError(f"check: {error}") from None
+    return check["rise"] * (max(down, fast) + timeout)
+
+
+def _bit(text: str) -> int:
+    try:
+        bit = int(text, 0)
     except ValueError:
-        raise ConfigError(f"guard.mask: {text!r} is not a number") from None
-    if not 0 < mask <= 0xFFFFFFFF or mask & (mask - 1):
-        raise ConfigError(f"guard.mask: {text} is not a single bit of 32")
-    return mask
+        raise ConfigError(f"mark: {text!r} is not a number") from None
+    if not 0 < bit <= 0xFFFFFFFF or bit & (bit - 1):
+        raise ConfigError(f"mark: {text} is not a single bit of 32")
+    return bit
 
 
-def _nodes(read: dict, mask: int) -> dict[str, Node]:
+def _nodes(read: dict, bit: int) -> dict[str, Node]:
     nodes: dict[str, Node] = {}
     owners: dict[object, str] = {}  # a mark or an address -> the node that has it
     for name, node in read.items():
-        if not 0 < node["mark"] <= 0xFFFF or node["mark"] & mask:
-            raise ConfigError(f"nodes.{name}.mark: {node['mark']} is not in 1..65535, or has the guard's bit")
+        if not 0 < node["mark"] <= 0xFFFF or node["mark"] & bit:
+            raise ConfigError(f"nodes.{name}.mark: {node['mark']} is not in 1..65535, or has the cluster's bit")
         addresses = {
             family: _address(f"nodes.{name}.addresses", family, text) for family, text in node["addresses"].items()
         }
@@ -189,7 +196,7 @@ def _nodes(read: dict, mask: int) -> dict[str, Node]:
         peer = node["probe_peer"]
         nodes[name] = Node(
             name,
-            node["mark"] | mask,
+            node["mark"] | bit,
             addresses,
             node["probe_interface"],
             peer["public_key"] if peer else None,

@@ -18,7 +18,6 @@ from typing import NoReturn
 from wirefleet import __version__, prometheus
 from wirefleet.command import CommandError
 from wirefleet.httpd import Request, Response, Server
-from wirefleet.iproute import ensure_rules
 from wirefleet.log import event
 from wirefleet.nft import RulesetWatch, apply
 from wirefleet.sdnotify import notify
@@ -28,26 +27,24 @@ from .adopter import Adopter
 from .census import census
 from .config import Config
 from .damping import Damper
-from .decide import NodeState, Standing, State, changes, decide
+from .decide import NodeState, Standing, State, changes, collapsed_at, decide
 from .elements import EMPTY, Elements, client_key, mark, script, standing, wanted
 from .haproxy import HAProxyError, Report
 from .rebalancer import Rebalancer
 from .vip import is_active
 
 INSPECTION = 0.2  # seconds between two looks at the ruleset, however often it changes
-GUARD_INTERVAL = 5.0  # seconds; routing rules give no notice
 STALE_AFTER = 5.0  # seconds without a round, after which the loop counts as dead
 
+HANDOVER_AFTER = 5.0  # seconds of fail static at the active balancer; the others have to find out before it
 TEACHING_TIME = 10.0  # seconds after the table was found empty: all agents have spoken by then
 
 # What a round consists of, besides the probes.
-HAPROXY, TABLE, GUARD, ADOPTION, OWNERS, REBALANCE = "haproxy", "table", "guard", "adoption", "owners", "rebalance"
+HAPROXY, TABLE, ADOPTION, OWNERS, REBALANCE = "haproxy", "table", "adoption", "owners", "rebalance"
 
 
 def prepare(config: Config) -> None:
-    """Put the guard in place, then the table: from the first moment on, nothing is forwarded un-steered."""
-    for rule in ensure_rules(config.guard):
-        event("guard_added", rule=rule)
+    """Put the table in place."""
     if kernel.load_table(config):
         event("table_replaced", table=config.table, reason="a set or map is defined otherwise", sessions="lost")
 
@@ -62,7 +59,7 @@ class Steer:
     """What the daemon knows.
 
     ``elements`` is what the table held when we last looked or wrote, by family; ``totals`` counts events (restores,
-    guard_repairs, holds), ``transitions`` the changes of each node's standing.
+    holds), ``transitions`` the changes of each node's standing.
     """
 
     def __init__(self, config: Config) -> None:
@@ -77,7 +74,7 @@ class Steer:
         self.active = is_active(config.vips)
         self._stale = True  # the table may hold something else than self.elements
         self._written: State | None = None  # the state that self.elements were made for
-        self._guard_due = self._probes_due = float("-inf")
+        self._probes_due = float("-inf")
         self._probe_pauses = cycle(probe.PAUSES)
         self._census = metrics.CensusCache()
         self._damper = Damper(config.damping) if config.damping else None
@@ -101,9 +98,6 @@ class Steer:
             self._attempt("vips", partial(self._look_for_vips, now))
         self._attempt(HAPROXY, self._follow_haproxy)
         self._attempt(TABLE, self._keep_table)
-        if now >= self._guard_due:
-            self._guard_due = now + GUARD_INTERVAL
-            self._attempt(GUARD, self._keep_guard)
         if self._adopter and self.reports:
             self._attempt("clients", partial(self._adopter.round, self.state, self.active))
             if self._adopter.owners:
@@ -119,8 +113,16 @@ class Steer:
             for name in self.config.nodes:
                 self._attempt(f"probe {name}", partial(self._renew_probe, name))
         self.round_at = now
-        if self.config.in_order and self.problem() is None:
+        if self.config.in_order and self.problem() is None and self._sees_nodes(now):
             self._attempt("sign", Path(self.config.in_order).touch)
+
+    def _sees_nodes(self, now: float) -> bool:
+        """Say whether no other balancer could be better off: one may see nodes when this one sees none.
+
+        Where nobody sees any, the active one stays: it waits a while, and the others say so at once.
+        """
+        since = collapsed_at(self.state)
+        return since is None or (self.active and now - since < HANDOVER_AFTER)
 
     def inspect(self) -> None:
         """Somebody (we, perhaps) has changed the ruleset: see whether our table is still what we made it."""
@@ -160,7 +162,7 @@ class Steer:
         if age > STALE_AFTER:
             return f"the loop's last round was {age:.0f} s ago"
         troubles = dict(self.troubles)
-        parts = (HAPROXY, TABLE, GUARD, OWNERS)
+        parts = (HAPROXY, TABLE, OWNERS)
         return "; ".join(f"{what}: {troubles[what]}" for what in parts if what in troubles) or None
 
     def answer(self, request: Request) -> Response | None:
@@ -236,7 +238,7 @@ class Steer:
     def _follow_haproxy(self) -> None:
         self.reports = haproxy.servers(self.config.haproxy_socket, self.config.backend)
         now = time.monotonic()
-        state = decide(self.state, self.reports, now, self.config.collapse_window)
+        state = decide(self.state, self.reports, now, self.config.collapse_window, self.config.return_window)
         waiting: Mapping[str, float] = {}
         if self._damper:
             state = self._damper.damp(state, now)
@@ -322,11 +324,6 @@ class Steer:
             apply(commands)
         self.elements = target
         self._stale = False
-
-    def _keep_guard(self) -> None:
-        for rule in ensure_rules(self.config.guard):
-            self.totals["guard_repairs"] += 1
-            event("guard_restored", rule=rule)
 
     def _renew_probe(self, name: str) -> None:
         node, report = self.config.nodes[name], self.reports.get(name)

@@ -12,7 +12,6 @@ from .haproxy import Report
 
 PASSED = frozenset({"L4OK", "L6OK", "L7OK", "L7OKC", "PROCOK"})
 BY_OPERATOR = "MAINT"
-RETURN = 3.0  # seconds: two checks of a node that was down, and what may lie between those of two nodes
 
 
 class Standing(Enum):
@@ -57,7 +56,9 @@ class State:
         return self.nodes[name].weight if self.standing(name) is Standing.UP else 0
 
 
-def decide(previous: State, observed: Mapping[str, Report], now: float, collapse_window: float) -> State:
+def decide(
+    previous: State, observed: Mapping[str, Report], now: float, collapse_window: float, return_window: float
+) -> State:
     """Return the state that follows from ``previous`` and from what HAProxy says ``now``.
 
     A node of which nothing reliable is known (HAProxy has no such server, or has not checked it yet) stays as it is.
@@ -65,9 +66,9 @@ def decide(previous: State, observed: Mapping[str, Report], now: float, collapse
     **Fail static.** When checks take away the last node that was up, the fault is hardly in all nodes at once but here,
     or in between: a flood, a broken balancer, a network. Then the kernel keeps steering as before. A broken balancer
     sees its nodes go one by one, so those that were lost up to ``collapse_window`` seconds before are taken back too.
-    When a node is up again, the others have ``RETURN`` seconds to follow: else the one whose checks happen to be first
-    would get everybody's clients. For a node that an operator puts into maintenance it ends at once. A node that an
-    operator has taken away is no collapse: with nobody else there, new clients are turned away.
+    When a node is up again, the others have ``return_window`` seconds to follow: else the one whose checks happen to be
+    first would get everybody's clients. For a node that an operator puts into maintenance it ends at once. A node that
+    an operator has taken away is no collapse: with nobody else there, new clients are turned away.
     """
     nodes = {
         name: _follow(node, observed[name], now) if name in observed else node for name, node in previous.nodes.items()
@@ -76,10 +77,17 @@ def decide(previous: State, observed: Mapping[str, Report], now: float, collapse
     held = previous.held.intersection(lost)
     if any(node.standing is Standing.UP for node in nodes.values()):
         relieved_at = now if previous.relieved_at is None else previous.relieved_at
-        return State(nodes, held, relieved_at) if held and now - relieved_at < RETURN else State(nodes)
+        return State(nodes, held, relieved_at) if held and now - relieved_at < return_window else State(nodes)
     if now in lost.values():
         held |= {name for name, lost_at in lost.items() if now - lost_at <= collapse_window}
     return State(nodes, held)
+
+
+def collapsed_at(state: State) -> float | None:
+    """Return when the last node that was up was lost; None while one is up, or nobody is held."""
+    if not state.held or state.relieved_at is not None:
+        return None
+    return max(lost_at for name in state.held if (lost_at := state.nodes[name].lost_at) is not None)
 
 
 def _follow(node: NodeState, report: Report, now: float) -> NodeState:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 TIMEOUT = 2.0  # seconds for an answer; HAProxy gives it within milliseconds or not at all
+UNITS = {"us": 1e-6, "": 1e-3, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}  # of a time, in seconds
 SERVERS = 4  # "show stat": the type that selects servers
 
 
@@ -39,6 +40,14 @@ class Report:
     def refused(self) -> bool:
         """Nobody listens there, but the host's kernel has said so: whatever leads to it works."""
         return self.check_status == "L4CON" and "Connection refused" in self.check
+
+
+def seconds(text: str) -> float:
+    """Read a time as in HAProxy's configuration ("500ms"). Raises a ValueError."""
+    found = re.fullmatch(r"(\d+)([a-z]*)", text)
+    if not found or found[2] not in UNITS:
+        raise ValueError(f"{text!r} is not a time as HAProxy writes it")
+    return int(found[1]) * UNITS[found[2]]
 
 
 def ask(path: str, command: str) -> str:

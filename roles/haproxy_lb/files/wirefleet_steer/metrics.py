@@ -93,9 +93,6 @@ def page(
         _metric("table_restores_total", "How often somebody had removed the table.", "counter").add(
             totals.get("restores", 0), **cluster
         ),
-        _metric("guard_repairs_total", "How often the guard's routing rule was missing.", "counter").add(
-            totals.get("guard_repairs", 0), **cluster
-        ),
         *(known, weight, held, damped, changed, share, learned, drops, sizes),
     ]
 

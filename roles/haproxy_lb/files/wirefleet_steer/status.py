@@ -12,7 +12,6 @@ from urllib.parse import quote
 
 from wirefleet.cli import answers
 from wirefleet.command import CommandError
-from wirefleet.iproute import missing_rules
 
 from . import haproxy, kernel, probe
 from .census import census
@@ -205,8 +204,6 @@ def explain(
         yield f"  probe     {_probe(node.probe_interface, node.probe_key, now)}"
     if clients:
         yield f"  clients   {clients.known}, {len(clients.alive)} of them with a session"
-    for rule in missing_rules(config.guard):
-        yield f"  guard     missing: {rule}"
     yield f"  so        {_advice(config, snapshot, node, report)}"
 
 

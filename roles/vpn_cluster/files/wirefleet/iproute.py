@@ -16,40 +16,33 @@ from typing import Any
 
 from .command import CommandError, run
 
-BLACKHOLE = "6"  # RTN_BLACKHOLE, linux/rtnetlink.h
-WHOLE_PORT = "0xffff"
-UDP = ("udp", "ipproto-17")  # with and without /etc/protocols, which minimal hosts lack
-ALL_BITS = 0xFFFFFFFF
+WHOLE_MARK = 0xFFFFFFFF
 HOST_BITS = {4: 32, 6: 128}
 
 
 @dataclass(frozen=True)
 class Rule:
-    """``ip rule``: packets with ``mark`` under ``mask`` are looked up in ``table``, or are dropped without one.
+    """``ip rule``: packets that have ``mark``, go ``to`` a network and came in by ``iif`` are looked up in ``table``.
 
-    ``to``, ``iif`` and ``udp_sport`` narrow it further when given; without a ``mark``, packets may have any.
+    What is None does not matter.
     """
 
     family: int  # 4 or 6
     priority: int
+    table: int
     mark: int | None = None
-    mask: int = ALL_BITS
-    table: int | None = None
     iif: str | None = None
-    udp_sport: int | None = None
     to: str | None = None  # a network
 
     def arguments(self) -> list[str]:
         words = ["priority", str(self.priority)]
         if self.mark is not None:
-            words += ["fwmark", f"{self.mark:#x}/{self.mask:#x}"]
+            words += ["fwmark", f"{self.mark:#x}"]
         if self.to is not None:
             words += ["to", self.to]
         if self.iif is not None:
             words += ["iif", self.iif]
-        if self.udp_sport is not None:
-            words += ["ipproto", "17", "sport", str(self.udp_sport)]
-        return words + (["blackhole"] if self.table is None else ["table", str(self.table)])
+        return [*words, "table", str(self.table)]
 
     def __str__(self) -> str:
         return f"ip -{self.family} rule {' '.join(self.arguments())}"
@@ -57,19 +50,24 @@ class Rule:
 
 @dataclass(frozen=True)
 class Route:
-    """``ip route``: ``network`` through ``device``, by way of the neighbour ``via`` or on the link itself."""
+    """``ip route``: ``network`` through ``device``, by way of the neighbour ``via`` or on the link itself.
+
+    ``hop_limit`` is what packets begin with that this host sends by it; None: what they have elsewhere.
+    """
 
     family: int  # 4 or 6
     table: int
     network: str
     device: str
     via: str | None = None
+    hop_limit: int | None = None
 
     def arguments(self) -> list[str]:
         # onlink: a flapping link loses its addresses too, and they may return later than we do.
         hop = ["via", self.via, "dev", self.device, "onlink"] if self.via else ["dev", self.device]
         scope = ["scope", "link"] if self.family == 4 and not self.via else []
-        return [self.network, *hop, *scope, "table", str(self.table)]
+        metrics = ["hoplimit", str(self.hop_limit)] if self.hop_limit else []
+        return [self.network, *hop, *scope, *metrics, "table", str(self.table)]
 
     def __str__(self) -> str:
         return f"ip -{self.family} route {' '.join(self.arguments())}"
@@ -112,26 +110,17 @@ def _rules(family: int) -> Iterable[Rule]:
 
 def _rule(family: int, row: dict[str, Any]) -> Rule | None:
     """Parse one rule of ``ip -j -N rule``, or None for a rule that is not of the kind which Rule can say."""
-    selectors = {"src", "dst", "dstlen", "fwmark", "fwmask", "iif", "ipproto", "sport"}
-    # sport_mask: from iproute2 6.15 on; "the whole port" is what a rule without a mask means.
-    known = selectors | {"priority", "iif_detached", "protocol", "table", "action", "sport_mask"}
-    blackhole = row.get("action") in ("blackhole", BLACKHOLE)
-    if row.keys() - known or row.get("src") != "all" or blackhole == ("table" in row):
+    known = {"priority", "src", "dst", "dstlen", "fwmark", "fwmask", "iif", "iif_detached", "protocol", "table"}
+    if row.keys() - known or row.get("src") != "all" or "table" not in row:
         return None
-    if not row.keys() & {"fwmark", "dst"}:
-        return None
-    if row.get("sport_mask", WHOLE_PORT) != WHOLE_PORT:
-        return None
-    if ("sport" in row) != ("ipproto" in row) or row.get("ipproto", "udp") not in UDP:
+    if not row.keys() & {"fwmark", "dst"} or int(row.get("fwmask", hex(WHOLE_MARK)), 0) != WHOLE_MARK:
         return None
     return Rule(
         family=family,
         priority=row["priority"],
+        table=int(row["table"]),
         mark=int(row["fwmark"], 0) if "fwmark" in row else None,
-        mask=int(row.get("fwmask", hex(ALL_BITS)), 0),
-        table=None if blackhole else int(row["table"]),
         iif=row.get("iif"),
-        udp_sport=row.get("sport"),
         to=f"{row['dst']}/{row.get('dstlen', HOST_BITS[family])}" if "dst" in row else None,
     )
 
@@ -145,14 +134,16 @@ def _routes(family: int, table: int) -> Iterable[Route]:
         raise
     for row in rows:
         if "dev" in row:
-            yield Route(family, table, row["dst"], row["dev"], row.get("gateway"))
+            metrics = {name: value for entry in row.get("metrics", []) for name, value in entry.items()}
+            yield Route(family, table, row["dst"], row["dev"], row.get("gateway"), metrics.get("hoplimit"))
 
 
 def _hop(route: Route) -> tuple[object, ...]:
     """Two spellings of one route are equal: "default" is a network, and IPv6 has many spellings."""
     everything = {4: "0.0.0.0/0", 6: "::/0"}[route.family]
     network = ip_network(everything if route.network == "default" else route.network)
-    return route.family, route.table, network, route.device, ip_address(route.via) if route.via else None
+    via = ip_address(route.via) if route.via else None
+    return route.family, route.table, network, route.device, via, route.hop_limit
 
 
 def _query(family: int, *words: str) -> list[dict[str, Any]]:

@@ -157,6 +157,8 @@ def _gateway(gateway: dict[str, Any] | None) -> tuple[tuple[Rule, ...], tuple[Ro
     """What sends WireGuard's own packets, which carry the mark, back through the balancer.
 
     The backend network stays on-link, so that a balancer's probe is answered directly whoever holds ``via`` just now.
+    The rest may go no further than to the balancer, whose table gives it more hops: without the table nothing leaves
+    with this node's own address. WireGuard takes the hop limit from the route.
     """
     rules: list[Rule] = []
     routes: list[Route] = []
@@ -168,8 +170,11 @@ def _gateway(gateway: dict[str, Any] | None) -> tuple[tuple[Rule, ...], tuple[Ro
         via = _parsed(ip_address, route["via"], f"{key}.via")
         _require(network.version == via.version == family, key, f"network and via must be of family {family}")
         table, device = gateway["table"], route["device"]  # type: ignore[index]
-        rules.append(Rule(family, gateway["priority"], gateway["mark"], table=table))  # type: ignore[index]
-        routes += [Route(family, table, str(network), device), Route(family, table, "default", device, str(via))]
+        rules.append(Rule(family, gateway["priority"], table, gateway["mark"]))  # type: ignore[index]
+        routes += [
+            Route(family, table, str(network), device),
+            Route(family, table, "default", device, str(via), hop_limit=1),
+        ]
     return tuple(rules), tuple(routes)
 
 

@@ -950,8 +950,8 @@ V6_FACTS = [
         ),
         pytest.param(
             {
-                "interfaces": ["wfp1", "wg0", "lo", "wfpx", "eth0", "wf-prod"],
-                **{name: {"ipv4": V4_FACT} for name in ("wfp1", "wg0", "lo", "wfpx", "wf_prod")},
+                "interfaces": ["wfp1", "wfp0a1b2c-65535", "wg0", "lo", "wfpx", "eth0", "wf-prod"],
+                **{name: {"ipv4": V4_FACT} for name in ("wfp1", "wfp0a1b2c_65535", "wg0", "lo", "wfpx", "wf_prod")},
                 "eth0": {"ipv6": V6_FACTS[1:]},
             },
             interfaces(wfpx="192.0.2.5/24"),

@@ -64,7 +64,7 @@ def steer_variables(backend: str = "backend", peer: Mapping[str, str] = {}, **ch
     ]
     steer = {
         "port": PORT,
-        "guard_mask": "0x10000000",
+        "mark": "0x10000000",
         "copy_dscp": 63,
         "families": families,
         "sessions_size": 1048576,
@@ -94,13 +94,13 @@ def steer_config(directory: Path, **changes: Any) -> dict[str, Any]:
         "ruleset": str(directory / "steer.nft"),
         "poll_interval": 0.1,
         "families": ["ip", "ip6"],
-        "port": PORT,
-        "guard": {"priority": 5180, "mask": "0x10000000", "interfaces": ["backend"]},
+        "mark": "0x10000000",
         "nodes": {
             name: {"mark": part - 10, "addresses": {"ip": f"10.9.0.{part}", "ip6": f"fd00:9::{part}"}}
             for name, part in NODES.items()
         },
         "collapse_window": 10,
+        "check": {"downinter": "1s", "fastinter": "100ms", "timeout": "500ms", "rise": 2},
         "listen": [["127.0.0.1", 8052]],
     }
     return {**config, **changes}
@@ -305,11 +305,11 @@ class Cluster(Network):
         text = self.run(client, "nft", "list", "counter", "inet", "leak", f"leaked_{family}")
         return int(text.partition("packets ")[2].split()[0])
 
-    def restore_gateway(self, node: str) -> None:
+    def restore_gateway(self, node: str, hops: int = 1) -> None:
         """Put the routes back that a link takes with it when it goes down."""
         self.run(node, "ip", "address", "replace", f"fd00:9::{NODES[node]}/64", "dev", self.backend)
         for family, gateway in (("-4", BACKEND["ip"]), ("-6", BACKEND["ip6"])):
-            argv = ["default", "via", gateway, "dev", self.backend, "table", "51820"]
+            argv = ["default", "via", gateway, "dev", self.backend, "hoplimit", str(hops), "table", "51820"]
             self.run(node, "ip", family, "route", "replace", *argv)
 
     def endpoint(self, client: str) -> str:
@@ -353,8 +353,7 @@ class Cluster(Network):
         (self.directory / "steer.nft").write_text(render("steer.nft.j2", steer_variables(self.backend, **changes)))
 
     def write_config(self, **changes: Any) -> None:
-        guard = {"priority": 5180, "mask": "0x10000000", "interfaces": [self.backend]}
-        config = steer_config(self.directory, guard=guard, **changes)
+        config = steer_config(self.directory, **changes)
         for name, node in config["nodes"].items():
             node["probe_interface"] = self.device(f"p{name}")
             node["probe_peer"] = {"public_key": self.key("service")[1]}

@@ -26,18 +26,24 @@ def write(tmp_path: Path, change: Change = lambda document: None) -> Path:
     return path
 
 
-def test_marks_have_the_guards_bit(tmp_path: Path) -> None:
+def test_marks_have_the_clusters_bit(tmp_path: Path) -> None:
     config = load(write(tmp_path))
     assert [node.mark for node in config.nodes.values()] == [0x10000001, 0x10000002, 0x10000003]
 
 
-def test_the_guard_covers_every_family_and_interface(tmp_path: Path) -> None:
-    config = load(write(tmp_path, lambda document: document["guard"].update(interfaces=["a", "b"])))
-    assert [str(rule) for rule in config.guard] == [
-        f"ip -{version} rule priority 5180 fwmark 0x0/0x10000000 iif {interface} ipproto 17 sport 51820 blackhole"
-        for version in (4, 6)
-        for interface in "ab"
-    ]
+@pytest.mark.parametrize(
+    ("check", "expected"),
+    [
+        ({}, 3),
+        ({"downinter": "10s"}, 21),
+        ({"rise": 5}, 7.5),
+        ({"fastinter": "2s"}, 5),
+    ],
+)
+def test_nodes_that_return_at_once_have_as_long_as_checks_take(
+    tmp_path: Path, check: dict[str, Any], expected: float
+) -> None:
+    assert load(write(tmp_path, lambda d: d["check"].update(check))).return_window == pytest.approx(expected)
 
 
 def test_addresses_are_spelled_as_nft_does(tmp_path: Path) -> None:
@@ -85,7 +91,7 @@ def test_in_routed_mode_clients_are_looked_up_by_owner(tmp_path: Path) -> None:
     ("change", "message"),
     [
         (lambda d: d.update(version=2), "version: this daemon reads 1, not 2"),
-        (lambda d: d.pop("port"), "port: missing"),
+        (lambda d: d.pop("mark"), "mark: missing"),
         (lambda d: d.update(colour="red"), "colour: unknown key"),
         (lambda d: d.update(poll_interval=0), "poll_interval: must be more than 0 seconds"),
         (lambda d: d.update(collapse_window=-1), "collapse_window: must be more than 0 seconds"),
@@ -109,12 +115,14 @@ def test_in_routed_mode_clients_are_looked_up_by_owner(tmp_path: Path) -> None:
             "damping.window: must be more than 0",
         ),
         (lambda d: d["nodes"]["n1"].update(agent="fd00:1::1"), "nodes.n1.agent: expected list"),
-        (lambda d: d["guard"].update(mask="bit"), "guard.mask: 'bit' is not a number"),
-        (lambda d: d["guard"].update(mask="0"), "guard.mask: 0 is not a single bit"),
-        (lambda d: d["guard"].update(mask="0x30000000"), "guard.mask: 0x30000000 is not a single bit"),
-        (lambda d: d["guard"].update(mask="0x100000000"), "guard.mask: 0x100000000 is not a single bit"),
+        (lambda d: d["check"].update(rise=0), "check.rise: must be 1 or more"),
+        (lambda d: d["check"].update(downinter="soon"), "check: 'soon' is not a time as HAProxy writes it"),
+        (lambda d: d.update(mark="bit"), "mark: 'bit' is not a number"),
+        (lambda d: d.update(mark="0"), "mark: 0 is not a single bit"),
+        (lambda d: d.update(mark="0x30000000"), "mark: 0x30000000 is not a single bit"),
+        (lambda d: d.update(mark="0x100000000"), "mark: 0x100000000 is not a single bit"),
         (lambda d: d["nodes"]["n1"].update(mark=0), "nodes.n1.mark: 0 is not in 1..65535"),
-        (lambda d: d["guard"].update(mask="1"), "nodes.n1.mark: 1 is not in 1..65535, or has the guard's bit"),
+        (lambda d: d.update(mark="1"), "nodes.n1.mark: 1 is not in 1..65535, or has the cluster's bit"),
         (lambda d: d["nodes"]["n2"].update(mark=1), "nodes.n2: 1 belongs to n1 already"),
         (lambda d: d["nodes"]["n2"]["addresses"].update(ip="10.9.0.11"), "nodes.n2: 10.9.0.11 belongs to n1 already"),
         (

@@ -48,6 +48,22 @@ table inet marked {{
 }}
 """
 
+# The copies that reach a balancer, and a rule that gives them more hops.
+COPIES = """\
+table inet seen {
+  counter copies { }
+  chain prerouting {
+    type filter hook prerouting priority raw;
+    ip dscp 63 counter name copies
+    ip6 dscp 63 counter name copies
+  }
+}
+"""
+RENEWED = """\
+add rule inet seen prerouting ip dscp 63 ip ttl set 64
+add rule inet seen prerouting ip6 dscp 63 ip6 hoplimit set 64
+"""
+
 
 class Pair(Cluster):
     """The cluster with a second balancer "lb2", whose table says that all nodes are up; it has no daemon."""
@@ -141,6 +157,26 @@ def test_a_handshake_that_is_refused_teaches_nobody(pair: Pair, family: str) -> 
     pair.send_as_node("n2", family, answer)
     eventually(lambda: pair.dropped(family, "index_taken") == before + 1)
     assert "0xd00dfeed : 0x10000001" in pair.learned("lb2", family, "sessions")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_balancer_without_its_table_forwards_no_copy(pair: Pair, family: str) -> None:
+    pair.watch_leaks("c1")
+    table = ("table", family, "wirefleet")
+    rules = pair.run("lb2", "nft", "list", *table)
+    pair.run("lb2", "nft", "delete", *table)
+    pair.run("lb2", "nft", "-f", "-", stdin=COPIES)
+    try:
+        pair.send_as_node("n1", family, "02000000" + "d00dfee1" + "ab" * 84)
+        eventually(lambda: pair.count_in("lb2", "inet", "seen", "copies") == 1)
+        assert pair.leaked("c1", family) == 0
+        # What makes the difference is the hop limit.
+        pair.run("lb2", "nft", "-f", "-", stdin=RENEWED)
+        pair.send_as_node("n1", family, "02000000" + "d00dfee2" + "ab" * 84)
+        eventually(lambda: pair.leaked("c1", family) == 1)
+    finally:
+        pair.run("lb2", "nft", "delete", "table", "inet", "seen")
+        pair.run("lb2", "nft", "-f", "-", stdin=rules)
 
 
 def test_data_is_not_copied(pair: Pair) -> None:

@@ -19,7 +19,7 @@ from wirefleet_steer import haproxy, kernel, probe
 from wirefleet_steer.adoption import Session
 from wirefleet_steer.census import census
 from wirefleet_steer.config import Adoption, Config, load
-from wirefleet_steer.daemon import GUARD_INTERVAL, STALE_AFTER, Steer, prepare
+from wirefleet_steer.daemon import HANDOVER_AFTER, STALE_AFTER, Steer, prepare
 from wirefleet_steer.decide import Standing
 from wirefleet_steer.elements import EMPTY, client_key
 from wirefleet_steer.haproxy import HAProxyError, Report
@@ -79,12 +79,11 @@ def events(capsys: pytest.CaptureFixture[str]) -> list[str]:
     return re.findall(r"^event=(\w+)", capsys.readouterr().err, re.MULTILINE)
 
 
-def test_prepare_puts_guard_and_table_in_place_once(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
-    prepare(config)
-    assert events(capsys) == ["guard_added", "guard_added"]
-    prepare(config)
-    assert events(capsys) == []
-    assert written("ip") == written("ip6") == EMPTY
+def test_prepare_puts_the_table_in_place_once(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(2):
+        prepare(config)
+        assert events(capsys) == []
+        assert written("ip") == written("ip6") == EMPTY
 
 
 def test_the_kernel_follows_haproxy_in_both_families(steer: Steer, says: Says) -> None:
@@ -210,15 +209,6 @@ def test_a_failed_write_is_made_good(steer: Steer, says: Says, monkeypatch: pyte
     assert steer.problem() is None
     assert len(steer.elements["ip"]["accepting"]) == 1
     assert written("ip") == steer.elements["ip"]
-
-
-def test_the_guard_is_put_back(steer: Steer, monkeypatch: pytest.MonkeyPatch) -> None:
-    run(["ip", "-6", "rule", "del", "priority", "5180"])
-    now = module.time.monotonic() + GUARD_INTERVAL
-    monkeypatch.setattr(module.time, "monotonic", lambda: now)
-    steer.round()
-    assert "blackhole" in run(["ip", "-6", "rule"])
-    assert steer.totals["guard_repairs"] == 1
 
 
 def test_only_a_tunnel_that_does_not_answer_is_renewed(
@@ -448,6 +438,41 @@ def test_the_sign_that_all_is_in_order(config: Config, says: Says, tmp_path: Pat
     steer.inspect()
     steer.round()
     assert not sign.exists(), "the table can not be put back"
+
+
+def test_who_sees_no_node_hands_over_later_than_a_standby(
+    config: Config, says: Says, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nobody sees a node, no standby is in order when the active one gives up: it stays."""
+    now = time.monotonic()
+    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    prepare(config)
+    run(["ip", "address", "add", VIP, "dev", "lo"])
+    active, standby = (
+        Steer(replace(config, vips=(address,), in_order=str(tmp_path / name)))
+        for name, address in (("active", VIP), ("standby", "198.51.100.99"))
+    )
+    for steer in (active, standby):
+        steer.start()
+
+    def signs() -> list[str]:
+        for steer in (active, standby):
+            steer.round()
+        found = [name for name in ("active", "standby") if (tmp_path / name).exists()]
+        for name in found:
+            (tmp_path / name).unlink()
+        return found
+
+    says(n1=UP, n2=UP, n3=UP)
+    assert signs() == ["active", "standby"]
+    says(n1=DOWN, n2=DOWN, n3=DOWN)
+    assert signs() == ["active"]
+    now += HANDOVER_AFTER - 0.1
+    assert signs() == ["active"]
+    now += 0.2
+    assert signs() == []
+    says(n1=UP, n2=DOWN, n3=DOWN)
+    assert signs() == ["active", "standby"]
 
 
 def test_a_sign_that_can_not_be_given_stops_nothing_else(config: Config, says: Says, tmp_path: Path) -> None:

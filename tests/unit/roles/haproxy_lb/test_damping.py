@@ -37,7 +37,7 @@ class Scene:
         """Let HAProxy say something, after ``seconds``; return what n1 may do then."""
         self.now += seconds
         self.reports.update(reports)
-        self.state = self.damper.damp(decide(self.state, self.reports, self.now, 10), self.now)
+        self.state = self.damper.damp(decide(self.state, self.reports, self.now, 10, 3), self.now)
         return self.state.standing("n1")
 
     def flap(self, name: str = "n1", seconds: float = 1.0, then: Report = PASSING) -> Standing:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from wirefleet_steer.decide import RETURN, NodeState, Standing, State, changes, decide, read
+from wirefleet_steer.decide import NodeState, Standing, State, changes, collapsed_at, decide, read
 from wirefleet_steer.haproxy import Report
 
 UP, DRAINING, DOWN = Standing.UP, Standing.DRAINING, Standing.DOWN
-WINDOW = 10.0
+WINDOW, RETURN = 10.0, 3.0
 
 PASSING = Report("UP", 1, "L7OK")
 FAILING = Report("DOWN", 1, "L4TOUT")
@@ -25,7 +25,7 @@ def start(**standings: Standing) -> State:
 def play(state: State, *rounds: tuple[float, dict[str, Report]]) -> State:
     """Apply (time, reports) one after the other."""
     for now, reports in rounds:
-        state = decide(state, reports, now, WINDOW)
+        state = decide(state, reports, now, WINDOW, RETURN)
     return state
 
 
@@ -94,8 +94,8 @@ def test_the_agents_of_all_nodes_going_away_is_a_collapse_too() -> None:
 
 def test_a_node_nothing_is_known_about_keeps_what_the_kernel_has() -> None:
     before = start(n1=UP, n2=DRAINING, n3=DOWN)
-    assert decide(before, dict.fromkeys(before.nodes, UNCHECKED), 1, WINDOW) == before
-    assert decide(before, {}, 1, WINDOW) == before
+    assert decide(before, dict.fromkeys(before.nodes, UNCHECKED), 1, WINDOW, RETURN) == before
+    assert decide(before, {}, 1, WINDOW, RETURN) == before
 
 
 def test_a_lost_node_is_down_while_another_is_up() -> None:
@@ -215,6 +215,22 @@ def test_a_weight_is_known_before_the_first_check() -> None:
     assert (state.standing("n1"), state.weight("n1")) == (UP, 40)
 
 
+@pytest.mark.parametrize(
+    ("rounds", "expected"),
+    [
+        pytest.param([(1, {"n1": FAILING, "n2": PASSING})], None, id="one is up"),
+        pytest.param([(1, {"n1": MAINT, "n2": MAINT})], None, id="taken away by an operator"),
+        pytest.param([(1, {"n1": FAILING}), (2, {"n2": FAILING}), (9, {"n2": FAILING})], 2, id="the last one's loss"),
+        pytest.param([(1, {"n1": FAILING, "n2": FAILING}), (2, {"n1": PASSING})], None, id="others may still follow"),
+        pytest.param(
+            [(1, {"n1": FAILING, "n2": FAILING}), (2, {"n1": PASSING}), (3, {"n1": FAILING})], 3, id="and once more"
+        ),
+    ],
+)
+def test_the_collapse_is_dated(rounds: list[tuple[float, dict[str, Report]]], expected: float | None) -> None:
+    assert collapsed_at(play(start(n1=UP, n2=UP), *rounds)) == expected
+
+
 def test_changes_are_those_of_the_kernel() -> None:
     """A held node changes in HAProxy's eyes only."""
     before = start(n1=UP, n2=UP)
@@ -234,7 +250,7 @@ ROUNDS = st.lists(st.fixed_dictionaries({}, optional=dict.fromkeys(("n1", "n2", 
 def test_what_always_holds(rounds: list[dict[str, Report]]) -> None:
     state = start(n1=UP, n2=DOWN, n3=DRAINING)
     for now, reports in enumerate(rounds, 1):
-        previous, state = state, decide(state, reports, now, WINDOW)
+        previous, state = state, decide(state, reports, now, WINDOW, RETURN)
         assert state.nodes.keys() == previous.nodes.keys()
         for name, report in reports.items():
             if report is MAINT:
@@ -248,4 +264,4 @@ def test_what_always_holds(rounds: list[dict[str, Report]]) -> None:
         for name in state.held:
             assert state.nodes[name].standing is DOWN
             assert state.standing(name) is not DOWN
-        assert decide(state, reports, now + 0.25, WINDOW) == state, "the same report twice changes nothing"
+        assert decide(state, reports, now + 0.25, WINDOW, RETURN) == state, "the same report twice changes nothing"

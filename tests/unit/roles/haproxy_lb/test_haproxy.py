@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from wirefleet_steer.haproxy import HAProxyError, Report, ask, parse, servers, version
+from wirefleet_steer.haproxy import HAProxyError, Report, ask, parse, seconds, servers, version
 
 # Columns of HAProxy 2.6, shortened; the order is as there.
 HEADER = (
@@ -82,6 +82,19 @@ def test_the_whole_answer_is_read(tmp_path: Path) -> None:
     with answering(path, ANSWER[:50], ANSWER[50:]) as asked:
         assert servers(path, "vpn_back").keys() == {"n1", "n2", "n3"}
     assert asked == [b"show stat vpn_back 4 -1\n"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("500ms", 0.5), ("3s", 3), ("2000", 2), ("250us", 0.00025), ("1m", 60), ("1h", 3600)]
+)
+def test_a_time_is_read_as_haproxy_does(text: str, expected: float) -> None:
+    assert seconds(text) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("text", ["", "s", "1.5s", "-1s", "3 s", "2w"])
+def test_what_is_no_time_is_named(text: str) -> None:
+    with pytest.raises(ValueError, match=f"'{text}' is not a time"):
+        seconds(text)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from wirefleet.httpd import Response, Server
-from wirefleet.iproute import Rule
 from wirefleet_steer import __main__ as cli
 from wirefleet_steer import status
 from wirefleet_steer.config import Config, load
@@ -96,7 +95,6 @@ def test_a_node_that_has_to_wait_is_settled_as_draining(config: Config, kernel: 
 
 
 def test_the_advice_for_a_node_that_has_to_wait(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(status, "missing_rules", lambda rules: [])
     shot = replace(snapshot(config, Report("UP", 1, "L7OK"), DRAINING), damped={"n1": 42})
     *_, advice = explain(config, shot, config.nodes["n1"], 0)
     assert "no clients for 42 s" in advice
@@ -130,19 +128,13 @@ def test_a_missing_table_reaches_no_goal(config: Config) -> None:
 def test_the_advice(
     config: Config, monkeypatch: pytest.MonkeyPatch, report: Report | None, kernel: Standing, advice: str
 ) -> None:
-    monkeypatch.setattr(status, "missing_rules", lambda rules: [])
     lines = list(explain(config, snapshot(config, report, kernel), config.nodes["n1"], 0))
     assert advice in lines[-1]
 
 
-def test_a_missing_table_and_guard_are_explained(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    def nothing_is_there(rules: list[Rule]) -> list[Rule]:
-        return list(rules)
-
-    monkeypatch.setattr(status, "missing_rules", nothing_is_there)
+def test_a_missing_table_is_explained(config: Config) -> None:
     text = "\n".join(explain(config, Snapshot({"n1": Report("UP", 1, "L7OK")}, {}), config.nodes["n1"], 0))
     assert "kernel    ip 10.9.0.11: table wirefleet is missing" in text
-    assert "guard     missing: ip -6 rule priority 5180" in text
     assert "every packet is dropped" in text
 
 
@@ -281,7 +273,6 @@ def test_a_node_becomes_empty(
 
 
 def test_the_clients_are_explained(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(status, "missing_rules", lambda rules: [])
     shot = snapshot(config, Report("UP", 1, "L7OK"), UP)
     lines = list(explain(config, shot, config.nodes["n1"], 0, Clients(5, ("a", "b"), True)))
     assert "  clients   5, 2 of them with a session" in lines

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from wirefleet_steer.elements import client_key
 
 from .conftest import CLIENT_ADDRESSES, NODES, PORT, PUBLIC, Cluster, answered, eventually
 
@@ -187,6 +188,24 @@ def test_a_drained_node_keeps_its_session_until_another_adopts_it(cluster: Clust
     eventually(lambda: cluster.dropped(family, "not_owner") > before)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_client_that_moved_is_known_as_soon_as_its_node_answers(cluster: Cluster, family: str) -> None:
+    """Not by what it sends itself: that could be anybody who has seen its index."""
+    handshake, data = (f"{kind:02x}000000d00d{len(family):04x}" for kind in (2, 4))
+    cluster.send_as_node("n2", family, handshake + "ab" * 84)
+    index = handshake[8:]
+    eventually(lambda: f"0x{index}" in learned(cluster, family, "sessions"))
+    address = CLIENT_ADDRESSES["c1"][family]
+    host = address if family == "ip" else client_key(family, f"[{address}]:0").partition(" ")[0]
+    cluster.nft("delete", "element", family, "wirefleet", "affinity", "{", host, ".", "40000", "}")
+    before = learned(cluster, family, "affinity")
+    send(cluster, family, 5, data + "ab" * 60)
+    assert learned(cluster, family, "affinity") == before
+    cluster.send_as_node("n2", family, data + "ab" * 60)
+    eventually(lambda: learned(cluster, family, "affinity") != before)
+    assert re.search(r"\. 40000 : 0x10000002\b", learned(cluster, family, "affinity"))
+
+
 def test_a_dead_nodes_client_is_adopted_and_stays(cluster: Cluster) -> None:
     cluster.client("c1", "ip")
     assert cluster.ping("c1") == 0
@@ -311,21 +330,24 @@ def test_a_flushed_ruleset_is_back_by_itself(cluster: Cluster) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_without_its_table_nothing_is_forwarded(cluster: Cluster, family: str) -> None:
-    """And it is the guard that sees to it: without it, the same packet leaves with the node's own address."""
+    """And it is the hop limit that sees to it: without it, WireGuard's packets leave with the node's own address."""
     cluster.watch_leaks("c1")
+    address = CLIENT_ADDRESSES["c1"][family]
+    endpoint = f"[{address}]:40009" if ":" in address else f"{address}:40009"
     cluster.steer.send_signal(signal.SIGSTOP)
     try:
         cluster.nft("flush", "ruleset")
-        cluster.send_as_node("n1", family, "04000000" + "ab" * 100)
-        time.sleep(0.2)
+        before = [cluster.counted(name, "initiations") for name in NODES]
+        send(cluster, family, 3, INITIATION)
+        cluster.initiate("n1", "c1", endpoint)
+        assert [cluster.counted(name, "initiations") for name in NODES] == before
         assert cluster.leaked("c1", family) == 0
-        version = {"ip": "-4", "ip6": "-6"}[family]
-        cluster.run("lb", "ip", version, "rule", "del", "priority", "5180")
-        cluster.send_as_node("n1", family, "04000000" + "ab" * 100)
-        eventually(lambda: cluster.leaked("c1", family) == 1)
+        cluster.restore_gateway("n1", hops=64)
+        cluster.initiate("n1", "c1", endpoint)
+        eventually(lambda: cluster.leaked("c1", family) > 0)
     finally:
+        cluster.restore_gateway("n1")
         cluster.steer.send_signal(signal.SIGCONT)
-    eventually(lambda: "blackhole" in cluster.run("lb", "ip", version, "rule"))
     eventually(lambda: all(slots(cluster, name) for name in NODES))
 
 

@@ -14,7 +14,7 @@ from wirefleet_node.settings import Config, Table
 
 Configure = Callable[..., Config]
 
-RULE = Rule(4, 5182, 51820, table=51820)
+RULE = Rule(4, 5182, table=51820, mark=51820)
 ROUTE = Route(4, 51820, "default", "backend", "10.9.0.10")
 TABLE = Table("inet", "wirefleet_node", "/etc/wirefleet/default/node.nft")
 

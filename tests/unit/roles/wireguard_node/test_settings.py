@@ -17,12 +17,12 @@ ROUTE = {"network": "10.80.0.0/16", "device": "backend", "via": "10.9.0.10"}
 
 def test_gateway_becomes_rules_and_routes(configure: Configure) -> None:
     config = configure()
-    assert config.rules == (Rule(4, 5182, 51820, table=51820), Rule(6, 5182, 51820, table=51820))
+    assert config.rules == (Rule(4, 5182, table=51820, mark=51820), Rule(6, 5182, table=51820, mark=51820))
     assert config.routes == (
         Route(4, 51820, "10.9.0.0/24", "backend"),
-        Route(4, 51820, "default", "backend", "10.9.0.10"),
+        Route(4, 51820, "default", "backend", "10.9.0.10", hop_limit=1),
         Route(6, 51820, "fd00:9::/64", "backend"),
-        Route(6, 51820, "default", "backend", "fd00:9::10"),
+        Route(6, 51820, "default", "backend", "fd00:9::10", hop_limit=1),
     )
 
 
