@@ -65,7 +65,7 @@ class ActionModule(ActionBase):
 def _problems(options: Mapping[str, Any]) -> list[str]:
     """Why no hand-out could be written, or not as it is asked for."""
     problems = []
-    if _handout.segno is None:
+    if not _handout.HAS_SEGNO:
         problems.append("the Python library segno, which makes QR codes, is missing on the controller")
     if not TUNNEL.fullmatch(options["tunnel"]):
         problems.append(

@@ -87,7 +87,9 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
         raise ClientFileError(f"{where}no YAML: {getattr(error, 'problem', None) or error}") from None
     except RecursionError:
         raise ClientFileError("is nested too deep") from None
-    items = content if isinstance(content, list) else [{"name": path.stem, **content}] if _is_client(content) else [None]
+    items = (
+        content if isinstance(content, list) else [{"name": path.stem, **content}] if _is_client(content) else [None]
+    )
     for number, item in enumerate(items, 1):
         if not _is_client(item):
             raise ClientFileError(f"item {number} is no client, which is a mapping such as {{name: alice-phone}}")

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: Wirefleet contributors
-"""Devices of people, as `vpn_clients` describes them: what a description may say, and what follows for a device. Pure."""
+"""Devices of people, as `vpn_clients` describes them: what a description may say, and what follows. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ KEYS = ("name", "public_key", "addresses", "state", "owner", "psk", "psk_mask", 
 OWNER_CHARACTERS = 200
 FULL_TUNNEL = ("0.0.0.0/0", "::/0")
 # A search domain, which wg-quick takes beside addresses of servers.
-_DOMAIN = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_-]{0,62}\.?)+")
+_LABEL = "[A-Za-z0-9_][A-Za-z0-9_-]{0,62}"
+_DOMAIN = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*")
+
+_short = reprlib.Repr()
+_short.maxlevel, _short.maxstring = 2, 120
 
 
 def problems(item: Item) -> Iterator[str]:
@@ -43,7 +47,7 @@ def dns_problem(servers: Any) -> str | None:
 
 def shown(value: object) -> str:
     """The value for an error message, short whatever it is: a file of aliases can unfold to terabytes."""
-    return reprlib.repr(value)
+    return _short.repr(value)
 
 
 def tunnel_routes(item: Item, default: Sequence[str]) -> list[str]:

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import netaddr
-from ansible_collections.wirefleet.vpn.plugins.module_utils._allocation import AllocationError, allocate
 from ansible_collections.wirefleet.vpn.plugins.module_utils import _devices
+from ansible_collections.wirefleet.vpn.plugins.module_utils._allocation import AllocationError, allocate
 from ansible_collections.wirefleet.vpn.plugins.module_utils._keys import KeyFormatError, validate_key
 from ansible_collections.wirefleet.vpn.plugins.module_utils._vips import FAMILIES, Vips
 
@@ -200,7 +200,7 @@ class _Planner:
     def _add_client(self, where: str, client: Mapping[str, Any], wanted: dict[str, Entry], named: set[str]) -> None:
         name, state = str(client["name"]), client.get("state") or "present"
         if not NAME.fullmatch(name):
-            self.problems.append(f"{where}: {name!r} is no usable name ({NAME_RULE})")
+            self.problems.append(f"{where}: {_devices.shown(name)} is no usable name ({NAME_RULE})")
             return
         where = f"{where} ({name})"
         if name in named:

@@ -11,12 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import jinja2
+import markupsafe
 from ansible_collections.wirefleet.vpn.plugins.module_utils._peers import MESH_KEEPALIVE, host_prefix
 
 try:
     import segno
 except ImportError:
-    segno = None
+    HAS_SEGNO = False
+else:
+    HAS_SEGNO = True
 
 PIXELS = 6  # of a module of the PNG: a phone reads it from a screen at arm's length
 MARGIN = 4  # modules, the quiet zone that ISO/IEC 18004 asks for
@@ -49,7 +52,9 @@ class Device:
 def configuration(device: Device, service: Service, private_key: str | None) -> str:
     """The wg-quick file, without comments where it has a private key: every byte makes the QR code denser."""
     lines = ["[Interface]"]
-    lines.append(f"PrivateKey = {private_key}" if private_key else "# PrivateKey = (the one that was made on the device)")
+    lines.append(
+        f"PrivateKey = {private_key}" if private_key else "# PrivateKey = (the one that was made on the device)"
+    )
     lines.append(f"Address = {', '.join(map(host_prefix, device.addresses))}")
     if device.dns:
         lines.append(f"DNS = {', '.join(device.dns)}")
@@ -101,16 +106,10 @@ class Page:
 
     def render(self, device: Device, service: Service, text: str, svg: bytes | None) -> bytes:
         """`text`: the configuration; `svg`: its QR code as an SVG document, None where there is none."""
-        inline = svg and svg.decode().partition("?>")[2]
+        # Made here, and so not to be escaped; the XML declaration belongs to documents only.
+        inline = markupsafe.Markup(svg.decode().partition("?>")[2]) if svg else None
         download = f"data:application/octet-stream;base64,{base64.b64encode(text.encode()).decode()}"
         rendered = self._template.render(
-            device=device, service=service, configuration=text, qr_code=jinja2_safe(inline), download=download
+            device=device, service=service, configuration=text, qr_code=inline, download=download
         )
         return rendered.encode()
-
-
-def jinja2_safe(markup: str | None) -> str | None:
-    """Markup that we made ourselves, and that is not to be escaped."""
-    from markupsafe import Markup
-
-    return markup and Markup(markup)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: Wirefleet contributors
-"""Files with secrets on the controller: 0600 in directories of 0700, whole or not there, encrypted where that is asked."""
+"""Files with secrets on the controller: 0600 in directories of 0700, whole or not there, encrypted when asked to."""
 
 from __future__ import annotations
 

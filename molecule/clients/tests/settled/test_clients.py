@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A client of the old server goes on; a new device connects with its hand-out, and loses its connection with its place."""
+"""A client of the old server goes on; a new device connects with its hand-out, until it is removed."""
 
 from __future__ import annotations
 
@@ -89,7 +89,9 @@ def test_tools_that_are_not_ours_read_it(conf: Path) -> None:
 
 
 def test_its_device_connects(conf: Path, phone: Host, web: dict[int, str]) -> None:
-    phone.check_output("umask 077; printf %%s %s > /etc/wireguard/vpn.conf; systemctl start wg-quick@vpn", conf.read_text())
+    phone.check_output(
+        "umask 077; printf %%s %s > /etc/wireguard/vpn.conf; systemctl start wg-quick@vpn", conf.read_text()
+    )
     until("the private web server answers", HANDSHAKE_SECONDS, lambda: reaches(phone, f"http://{web[4]}/"))
     assert GREETING in fetch(phone, f"http://{web[4]}/")
     assert GREETING in fetch(phone, f"http://[{web[6]}]/")
