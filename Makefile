@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.collections
 
 LAB ?= demo
-SCENARIOS ?= default ipv6 routed pair
+SCENARIOS ?= default ipv6 routed pair clients
 JOBS ?= 4
 VENV := .venv/.stamp
 DAEMONS = $(patsubst %/__init__.py,%,$(wildcard roles/*/files/*/__init__.py))
@@ -48,6 +48,7 @@ lint: $(VENV) ## Check style, types, roles, changelog and argument specification
 	MYPYPATH=tests:lab mypy tests/traffic molecule/conftest.py
 	ansible-lint
 	ansible-doc --type filter $(patsubst plugins/filter/%.py,wirefleet.vpn.%,$(wildcard plugins/filter/*.py)) > /dev/null
+	ansible-doc --type lookup $(patsubst plugins/lookup/%.py,wirefleet.vpn.%,$(wildcard plugins/lookup/*.py)) > /dev/null
 	ansible-doc $(patsubst plugins/modules/%.py,wirefleet.vpn.%,$(wildcard plugins/modules/*.py)) > /dev/null
 	antsibull-changelog lint
 	python tests/lint/argument_specs.py
@@ -57,7 +58,7 @@ unit: $(VENV) ## Run the unit tests
 	pytest tests/unit
 
 .PHONY: molecule
-molecule: $(VENV) ## Run the Molecule scenarios on real hosts, JOBS=4 at once (SCENARIOS="default ipv6 routed pair")
+molecule: $(VENV) ## Run the Molecule scenarios on real hosts, JOBS=4 at once (SCENARIOS="default ipv6 routed pair clients")
 	$(MAKE) --jobs=$(JOBS) --output-sync=target $(SCENARIOS:%=molecule-%)
 
 # Each has a lab of its own, and mostly waits.

@@ -33,7 +33,11 @@ SETTLE_SECONDS = 10  # until every agent's word of the last client is with the b
 def variables(count: int) -> dict[str, object]:
     """What the inventory has to say of them; those at one node shall stay there."""
     clients = [
-        {"name": f"sim-{number:05}", "public_key": base64.b64encode(Keys.numbered(number).public).decode()}
+        {
+            "name": f"sim-{number:05}",
+            "public_key": base64.b64encode(Keys.numbered(number).public).decode(),
+            "psk": False,
+        }
         for number in range(count)
     ]
     return {"vpn_clients": clients, "vpn_rebalance": 0}

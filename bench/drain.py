@@ -63,7 +63,7 @@ class Bench:
         self.host = self.lab.host("c1")
         self.web = self.lab.address("web", "private", 4)
         keys = self.host.check_output(MAKE_KEYS, str(count)).split()
-        self.clients = [{"name": f"drain-{n}", "public_key": key} for n, key in enumerate(keys, 1)]
+        self.clients = [{"name": f"drain-{n}", "public_key": key, "psk": False} for n, key in enumerate(keys, 1)]
 
     @contextmanager
     def connected(self) -> Iterator[None]:

@@ -25,6 +25,11 @@ VERSION = 1
 # Anything but the control characters (C0, DEL, C1) and lone surrogates.
 _NAME = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
 _HEADER_KEYS = {"cluster", "generation", "version"}
+# git merges two lines without a conflict: whose address it is then, somebody has to say.
+_ADVICE = (
+    ". Where two branches gave it out, the one in the ledger of the nodes keeps it, else the one of the upper line:"
+    " delete the other's line, and it gets another with the next run"
+)
 _CONFLICT_MARKERS = ("<<<<<<<", "|||||||", "=======", ">>>>>>>")
 
 
@@ -35,10 +40,15 @@ class LedgerError(ValueError):
 class _EntryError(LedgerError):
     """What is wrong with one entry; `parse` turns its index into a line number."""
 
-    def __init__(self, index: int, problem: str) -> None:
+    def __init__(self, index: int, problem: str, advice: str = "") -> None:
         super().__init__(f"entries[{index}]: {problem}")
         self.index = index
         self.problem = problem
+        self.advice = advice
+
+
+class _Clash(ValueError):
+    """Two entries hold what only one can."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +95,7 @@ def parse(text: str) -> Ledger:
     try:
         return Ledger(header["cluster"], header["generation"], tuple(entries))
     except _EntryError as error:
-        raise LedgerError(f"line {error.index + 2}: {error.problem}") from None
+        raise LedgerError(f"line {error.index + 2}: {error.problem}{error.advice}") from None
     except LedgerError as error:
         raise LedgerError(f"line 1: {error}") from None
 
@@ -121,7 +131,7 @@ def _check_entries(entries: Iterable[Any]) -> None:
             names.add((kind, name))
             for address in _addresses(entry):
                 if address in holders:
-                    raise ValueError(f"address {address} of {who} already belongs to {holders[address]}")
+                    raise _Clash(f"address {address} of {who} already belongs to {holders[address]}")
                 holders[address] = who
             key = entry.get("public_key")
             # Somebody who was removed may come back under another name with the same key.
@@ -132,7 +142,7 @@ def _check_entries(entries: Iterable[Any]) -> None:
                     raise ValueError(f"public_key of {who} already belongs to {key_holders[kind, key]}")
                 key_holders[kind, key] = who
         except ValueError as problem:
-            raise _EntryError(index, str(problem)) from None
+            raise _EntryError(index, str(problem), _ADVICE if isinstance(problem, _Clash) else "") from None
 
 
 def _identity(entry: Any) -> tuple[str, str]:

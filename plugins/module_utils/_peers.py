@@ -37,6 +37,26 @@ def derive_preshared_key(seed: str, cluster: str, name: str, public_key: str) ->
     return base64.b64encode(hmac.new(extracted, context + b"\x01", hashlib.sha256).digest()).decode()
 
 
+def preshared_key(seed: str, cluster: str, name: str, client: Mapping[str, Any]) -> str | None:
+    """The pre-shared key of a client of the plan, or None where it has none.
+
+    One that came with its own, from another server, has a mask: its own key, and the derived one to take away.
+    """
+    if not client["preshared"]:
+        return None
+    derived = derive_preshared_key(seed, cluster, name, client["public_key"])
+    return mask(derived, client["psk_mask"]) if client.get("psk_mask") else derived
+
+
+def mask(key: str, other: str) -> str:
+    """The bits in which two keys differ, which is its own inverse: mask(key, mask(key, x)) == x.
+
+    The mask of a key with a derived one, which is random to whoever lacks the seed, tells nothing of either.
+    """
+    pairs = zip(base64.b64decode(key), base64.b64decode(other))
+    return base64.b64encode(bytes(one ^ another for one, another in pairs)).decode()
+
+
 def host_prefix(address: str) -> str:
     """`10.80.0.2` -> `10.80.0.2/32`, `fd00::2` -> `fd00::2/128`."""
     parsed = ipaddress.ip_address(address)
@@ -60,12 +80,11 @@ def service_peers(plan: Mapping[str, Any], seed: str, cluster: str) -> list[Peer
         if balancer["probe_public_key"]
     ]
     for name, client in sorted(plan["clients"].items()):
-        key = client["public_key"]
         peers.append(
             {
                 "name": f"client {name}",
-                "public_key": key,
-                "preshared_key": derive_preshared_key(seed, cluster, name, key) if client["preshared"] else None,
+                "public_key": client["public_key"],
+                "preshared_key": preshared_key(seed, cluster, name, client),
                 "allowed_ips": [host_prefix(a) for a in client["addresses"]],
             }
         )

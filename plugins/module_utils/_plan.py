@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import netaddr
+from ansible_collections.wirefleet.vpn.plugins.module_utils import _devices
 from ansible_collections.wirefleet.vpn.plugins.module_utils._allocation import AllocationError, allocate
 from ansible_collections.wirefleet.vpn.plugins.module_utils._keys import KeyFormatError, validate_key
 from ansible_collections.wirefleet.vpn.plugins.module_utils._vips import FAMILIES, Vips
@@ -140,6 +141,8 @@ class _Planner:
         for variable in ("client_networks", "mesh_networks", "public_networks", "backend_networks", "routes"):
             for value in self.settings[variable]:
                 self._network(f"vpn_{variable}", value)
+        if complaint := _devices.dns_problem(self.settings["client_dns"]):
+            self.problems.append(f"vpn_client_dns: {complaint}")
         if not self.settings["client_networks"]:
             self.problems.append("vpn_client_networks is empty: name at least one network, such as 10.80.0.0/16")
         if not self.settings["mesh_networks"]:
@@ -175,7 +178,7 @@ class _Planner:
     # -- clients ------------------------------------------------------------------------------------------------------
 
     def _clients(self) -> dict[str, Entry]:
-        """Whoever shall be a client: name -> {public_key or None, explicit addresses}."""
+        """Whoever shall be a client: name -> {public_key or None, explicit addresses, psk, psk_mask}."""
         wanted: dict[str, Entry] = {}
         named: set[str] = set()
         for name in self.settings["managed_clients"]:
@@ -197,25 +200,32 @@ class _Planner:
     def _add_client(self, where: str, client: Mapping[str, Any], wanted: dict[str, Entry], named: set[str]) -> None:
         name, state = str(client["name"]), client.get("state") or "present"
         if not NAME.fullmatch(name):
-            self.problems.append(f"{where}: {name!r} is no usable name ({NAME_RULE})")
+            self.problems.append(f"{where}: {_devices.shown(name)} is no usable name ({NAME_RULE})")
             return
         where = f"{where} ({name})"
         if name in named:
             self.problems.append(f"{where}: the name is taken by another client")
             return
         named.add(name)
+        managed = name in self.settings["managed_clients"]
+        if not managed:
+            self.problems += [f"{where}: {problem}" for problem in _devices.problems(client)]
         if state not in CLIENT_STATES:
-            self.problems.append(f"{where}: state {state!r} is none of {', '.join(CLIENT_STATES)}")
-        elif state == "present" and not client.get("public_key") and name not in self.settings["managed_clients"]:
-            self.problems.append(f"{where}: has no public_key")
+            self.problems.append(f"{where}: state {_devices.shown(state)} is none of {', '.join(CLIENT_STATES)}")
         elif state == "present":
-            known = self._live("client", name).get("public_key")
+            # A device that brings no key has one that was made for it, in this run or before.
+            known = self.settings["device_keys"].get(name) or self._live("client", name).get("public_key")
             key = client.get("public_key") or known
             try:
                 key = validate_key(str(key)) if key else None
             except KeyFormatError as error:
                 self.problems.append(f"{where}: public_key: {error}")
-            wanted[name] = {"public_key": key, "explicit": client.get("addresses") or []}
+            wanted[name] = {
+                "public_key": key,
+                "explicit": client.get("addresses") or [],
+                "preshared": client.get("psk") is not False,
+                "psk_mask": client.get("psk_mask"),
+            }
 
     def _check_removals(self, wanted: Mapping[str, Entry], named: set[str]) -> None:
         """Nothing disappears by omission, unless the operator said how much may."""
@@ -524,8 +534,8 @@ class _Planner:
                 n: {
                     "addresses": entries[("client", n)]["addresses"],
                     "public_key": c["public_key"],
-                    # The owner of a device of vpn_clients has no way to learn a pre-shared key from us.
-                    "preshared": n in self.settings["managed_clients"],
+                    "preshared": c["preshared"],
+                    **({"psk_mask": c["psk_mask"]} if c["psk_mask"] else {}),
                 }
                 for n, c in sorted(clients.items())
                 if c["public_key"]

@@ -120,6 +120,17 @@ def test_damage_is_named_with_its_line(lines: list[str], message: str) -> None:
     assert str(caught.value).startswith(message)
 
 
+def test_what_two_branches_gave_out_has_a_winner() -> None:
+    """git merges two lines that were added in two places without a conflict."""
+    with pytest.raises(LedgerError) as caught:
+        parse(text_of(HEADER, ALICE, BOB.replace("0.3", "0.2")))
+    assert str(caught.value) == (
+        "line 3: address 10.80.0.2 of client bob already belongs to client alice. Where two branches gave it out, the"
+        " one in the ledger of the nodes keeps it, else the one of the upper line: delete the other's line, and it gets"
+        " another with the next run"
+    )
+
+
 def test_a_key_may_return_under_another_name() -> None:
     old, new = client("alice", public_key="A", released="2026-11-22T00:00:00Z"), client("alice-phone", public_key="A")
     assert Ledger("default", 1, (new, old)).entries == (old, new)

@@ -14,7 +14,9 @@ from ansible_collections.wirefleet.vpn.plugins.module_utils._peers import (
     derive_preshared_key,
     endpoint,
     host_prefix,
+    mask,
     mesh_peers,
+    preshared_key,
     render_peers,
     service_peers,
 )
@@ -107,6 +109,15 @@ def test_host_prefix(address: str, prefix: str) -> None:
 )
 def test_endpoint(address: str, text: str) -> None:
     assert endpoint(address, 51820) == text
+
+
+def test_a_key_from_elsewhere_is_kept_by_its_mask() -> None:
+    derived = derive_preshared_key(SEED, "default", "alice", key(5))
+    client = {"public_key": key(5), "preshared": True, "psk_mask": mask(key(9), derived)}
+    assert client["psk_mask"] not in (derived, key(9))
+    assert preshared_key(SEED, "default", "alice", client) == key(9)
+    assert preshared_key(SEED, "default", "alice", {**client, "preshared": False}) is None
+    assert preshared_key(SEED, "default", "alice", {"public_key": key(5), "preshared": True}) == derived
 
 
 # -- who talks to whom -------------------------------------------------------------------

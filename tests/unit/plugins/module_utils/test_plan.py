@@ -78,6 +78,8 @@ def cluster(**changes: Any) -> Entry:
         "reserved_addresses": [],
         "quarantine_days": 30,
         "max_removals": 0,
+        "client_dns": [],
+        "device_keys": {},
         "clients": [client("alice")],
         "nodes": ["n1", "n2"],
         "balancers": ["lb1"],
@@ -158,7 +160,7 @@ def test_a_cluster_of_two_nodes_a_balancer_and_two_clients() -> None:
             }
         },
         "clients": {
-            "alice": {"addresses": ["10.80.0.1"], "public_key": key("alice"), "preshared": False},
+            "alice": {"addresses": ["10.80.0.1"], "public_key": key("alice"), "preshared": True},
             "c1": {"addresses": ["10.80.0.2"], "public_key": key("c1"), "preshared": True},
         },
         "pending": [],
@@ -272,14 +274,15 @@ def test_all_problems_are_told_at_once() -> None:
         port=0,
         mesh_port=0,
         routes=["nowhere"],
-        clients=[{"name": "bob"}, client("a b"), client("c1")],
+        clients=[{"name": "bob", "adress": "10.80.0.9"}, client("a b"), client("c1")],
         ledger=ledger_of(),
     ) == [
         "vpn_routes: 'nowhere' is not a network (such as 10.80.0.0/16 or fd00:80::/48)",
         "vpn_port: 0 is not a port (1 to 65535)",
         "vpn_mesh_port: 0 is not a port (1 to 65535)",
         "vpn_port and vpn_mesh_port are both 0: they need two ports",
-        "vpn_clients[0] (bob): has no public_key",
+        "vpn_clients[0] (bob): 'adress': there is no such key; there are name, public_key, addresses, state, owner,"
+        " psk, psk_mask, routes, dns",
         "vpn_clients[1]: 'a b' is no usable name (letters, digits and _ . @ -, at most 63)",
         "vpn_clients[2] (c1): the name is taken by another client",
         "1 known client(s) are missing from the inventory and from vpn_clients: alice."
@@ -568,7 +571,14 @@ ADDRESSES = "addresses in vpn_clients or wg_client_addresses"
     [
         ({"clients": ["alice"]}, "vpn_clients[0]: has no name"),
         ({"clients": [{"public_key": key("alice")}]}, "vpn_clients[0]: has no name"),
-        ({"clients": [client("alice"), {"name": "bob"}]}, "vpn_clients[1] (bob): has no public_key"),
+        (
+            {"clients": [client("alice"), client("bob", routes=["10.0.0.0/8", "home"])]},
+            "vpn_clients[1] (bob): routes: 'home' is not a network (such as 10.20.0.0/16 or fd00:20::/48)",
+        ),
+        (
+            {"client_dns": ["10.20.0.53", "a b"]},
+            "vpn_client_dns: 'a b' is neither the address of a name server nor a search domain",
+        ),
         (
             {"clients": [{"name": "alice", "public_key": "short"}]},
             "vpn_clients[0] (alice): public_key: a WireGuard key has 44 characters, this text has 5",
@@ -654,12 +664,39 @@ def test_usable_names(name: str) -> None:
 @pytest.mark.parametrize(
     ("alice", "problem"),
     [
-        ({"name": "alice"}, "vpn_clients[0] (alice): has no public_key"),
+        (client("alice", psk="maybe"), "vpn_clients[0] (alice): psk: 'maybe' is neither true nor false"),
         (client("alice", state="gone"), "vpn_clients[0] (alice): state 'gone' is none of present, absent"),
     ],
 )
 def test_a_known_client_with_a_mistake_is_not_called_missing(alice: Entry, problem: str) -> None:
     assert problems(ledger=ledger_of(), clients=[alice]) == [problem]
+
+
+def test_a_device_without_a_key_is_pending_until_it_has_one() -> None:
+    bare = {"name": "bob"}
+    before = plan(clients=[bare])
+    assert before["pending"] == ["bob"]
+    assert ("client", "bob") not in [(e["kind"], e["name"]) for e in before["ledger"]]
+    made = plan(clients=[bare], device_keys={"bob": key("bob")})
+    assert made["pending"] == []
+    assert made["clients"]["bob"]["public_key"] == entry(made, "client", "bob")["public_key"] == key("bob")
+    # From then on the ledger knows it, until there is another one.
+    assert plan(clients=[bare], ledger=made["ledger"])["clients"]["bob"] == made["clients"]["bob"]
+    again = plan(clients=[bare], ledger=made["ledger"], device_keys={"bob": key("bob's new one")})
+    assert again["clients"]["bob"]["public_key"] == key("bob's new one")
+    assert again["clients"]["bob"]["addresses"] == made["clients"]["bob"]["addresses"]
+
+
+def test_of_two_controllers_that_add_a_client_at_once_the_second_takes_the_next_address() -> None:
+    """Both have read the same ledger. One can write (see vpn_ledger), and the other goes on from what is there then."""
+    before = ledger_of()
+    first = plan(ledger=before, clients=[client("alice"), client("bob")])
+    second = plan(ledger=before, clients=[client("alice"), client("carol")])
+    assert first["clients"]["bob"]["addresses"] == second["clients"]["carol"]["addresses"]
+    both = [client("alice"), client("bob"), client("carol")]
+    after = plan(ledger=first["ledger"], clients=both)
+    assert after["clients"]["bob"] == first["clients"]["bob"]
+    assert after["clients"]["carol"]["addresses"] not in [c["addresses"] for c in first["clients"].values()]
 
 
 def test_explicit_addresses_and_reserved_ones() -> None:
