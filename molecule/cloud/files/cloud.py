@@ -13,11 +13,13 @@ import json
 import subprocess
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import ClassVar
 
 FLOATING = {"-4": "192.0.2.1/32", "-6": "2001:db8:108::1/128"}
 BACKEND_TABLE = "100"
 PORT = 8080
+AWAY = Path("/run/cloud-away")  # while it is there, the API is out of order
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -31,6 +33,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_PUT(self) -> None:
         name = self.path.removeprefix("/active/")
+        if AWAY.exists():
+            self.send_error(503)
+            return
         if name not in self.balancers:
             self.send_error(404)
             return
