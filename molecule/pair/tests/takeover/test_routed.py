@@ -21,7 +21,8 @@ def test_downloads_run_through_a_takeover(lab: Lab, pair: Pair, figures: Figures
     active, other = pair.roles()
     c1, c2 = pair.clients.values()
     four, six = (Download(each.host, pair.targets[each.name], DOWNLOAD_SECONDS) for each in (c1, c2))
-    with Ping(lab.host("web"), inner_address(c1.host), 0.02) as ping, pair.watched() as seen, four, six:
+    to_client = Ping(lab.host("web"), inner_address(c1.host), 0.02)
+    with pair.watched() as seen, to_client as ping, four, six:
         if planned:
             pair.host(active).check_output("systemctl restart wirefleet-keepalived")
         else:
