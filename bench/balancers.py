@@ -25,10 +25,12 @@ class Balancers:
 
     def balancer_killed(self) -> Watched:
         active, other = self.pair.roles()
-        with self.pair.watched() as seen:
-            self.lab.befall("cut", active)
-            self.pair.wait_active(other)
-        self.lab.befall("mend", active)
+        try:
+            with self.pair.watched() as seen:
+                self.lab.befall("cut", active)
+                self.pair.wait_active(other)
+        finally:
+            self.lab.befall("mend", active)
         return seen
 
     def balancer_takeover(self) -> Watched:

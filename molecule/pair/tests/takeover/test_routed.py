@@ -22,13 +22,14 @@ def test_downloads_run_through_a_takeover(lab: Lab, pair: Pair, figures: Figures
     c1, c2 = pair.clients.values()
     four, six = (Download(each.host, pair.targets[each.name], DOWNLOAD_SECONDS) for each in (c1, c2))
     to_client = Ping(lab.host("web"), inner_address(c1.host), 0.02)
-    with pair.watched() as seen, to_client as ping, four, six:
-        if planned:
-            pair.host(active).check_output("systemctl restart wirefleet-keepalived")
-        else:
-            lab.befall("cut", active)
-        pair.wait_active(other)
-    if not planned:
+    try:
+        with pair.watched() as seen, to_client as ping, four, six:
+            if planned:
+                pair.host(active).check_output("systemctl restart wirefleet-keepalived")
+            else:
+                lab.befall("cut", active)
+            pair.wait_active(other)
+    finally:
         lab.befall("mend", active)
     what = "planned takeover" if planned else "active balancer cut"
     for version, download in ((4, four), (6, six)):
