@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.collections
 
 LAB ?= demo
-SCENARIOS ?= default ipv6 routed pair clients
+SCENARIOS ?= default ipv6 routed pair clients cloud
 JOBS ?= 4
 VENV := .venv/.stamp
 DAEMONS = $(patsubst %/__init__.py,%,$(wildcard roles/*/files/*/__init__.py))
@@ -58,7 +58,7 @@ unit: $(VENV) ## Run the unit tests
 	pytest tests/unit
 
 .PHONY: molecule
-molecule: $(VENV) ## Run the Molecule scenarios on real hosts, JOBS=4 at once (SCENARIOS="default ipv6 routed pair clients")
+molecule: $(VENV) ## Run the Molecule scenarios on real hosts, JOBS=4 at once (SCENARIOS="default pair")
 	$(MAKE) --jobs=$(JOBS) --output-sync=target $(SCENARIOS:%=molecule-%)
 
 # Each has a lab of its own, and mostly waits.
@@ -98,7 +98,7 @@ bench-steer: $(VENV) ## Measure packets through the balancer, beside plain routi
 	python bench/steer.py
 
 .PHONY: bench-failover
-bench-failover: $(VENV) ## Measure what clients notice of failures, in the lab `bench` (N=10)
+bench-failover: $(VENV) ## Measure what clients notice of failures, in the labs `bench` and `pair` (N=10)
 	python bench/failover.py --repetitions $(or $(N),10)
 
 .PHONY: bench-drain

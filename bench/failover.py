@@ -9,6 +9,11 @@ In ``tcp_drain`` and ``tcp_node_killed`` the cluster is in routed mode, and the 
 The times are those of the download's longest stall, the greatest one is also "tcp_stall_max_s"; "tcp_broken" counts
 downloads that ended early or with other bytes than the server's.
 
+In ``balancer_killed`` and ``balancer_takeover`` the active balancer of the lab `pair` loses its cables, or hands over:
+"new_handshakes" counts the clients whose session that has ended. In ``balancer_replaced`` a fresh host takes the place
+of the other one, and in ``balancers_updated`` both restart all they run for another configuration: three times at most,
+since each takes a run of the playbook. Two clients ping meanwhile, fifty times a second.
+
 In the events ``node_killed_1000`` and ``node_killed_10000`` that many simulated clients (bench/simulated.py), of which
 every second one is idle, are at one node when it dies. Measured is, for each, the time from its death until it answers
 another node's handshake: {"n", "median_s", "p99_s", "max_s", "sent": clients, "lost": those that nobody asked}, and of
@@ -24,7 +29,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,14 +39,19 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY / "tests"))
 
 import crowd  # noqa: E402
+from balancers import Balancers  # noqa: E402
 from traffic.cluster import Client, Cluster, new_port  # noqa: E402
 from traffic.download import Download  # noqa: E402
 from traffic.hosts import Lab, until  # noqa: E402
+from traffic.pair import Watched  # noqa: E402
 from traffic.ping import Ping  # noqa: E402
 
 LAB = "bench"
 SIMULATED = {"node_killed_1000": 1_000, "node_killed_10000": 10_000}
 ROUTED = ("tcp_drain", "tcp_node_killed")
+PLAYBOOK_RUNS = ("balancer_replaced", "balancers_updated")
+BALANCERS = ("balancer_killed", "balancer_takeover", *PLAYBOOK_RUNS)
+MOST_RUNS = 3
 CROWDED = "n1"  # the node that has them all
 BEFORE, AFTER = 2.0, 5.0  # seconds of pings around what happens
 DOWNLOAD_SECONDS = 10.0  # longer than what happens, and what comes before it
@@ -96,7 +106,7 @@ class Stream:
         return self.ping.sent
 
 
-Seen: TypeAlias = Ping | Silence | Stream
+Seen: TypeAlias = Ping | Silence | Stream | Watched
 
 
 class Bench:
@@ -295,6 +305,7 @@ EVENTS = (
     # Last, because the cluster is set up otherwise for them.
     *ROUTED,
     *SIMULATED,
+    *BALANCERS,
 )
 
 
@@ -306,18 +317,23 @@ def main() -> int:
     options = parser.parse_args()
     if unknown := set(options.events) - set(EVENTS):
         parser.error(f"no such event: {', '.join(sorted(unknown))}")
-    if not options.no_setup:
-        set_up()
-    bench = Bench()
+    bench, balancers = Bench(), Balancers()
     figures: dict[str, Mapping[str, object]] = {}
+    standing = {bench.lab.name, balancers.lab.name} if options.no_setup else set()
     setting: Mapping[str, object] = {}
     print(ROW.format("event", n="n", median_s="median/s", max_s="max/s", lost="lost", sent="sent"), flush=True)
     for event in options.events or EVENTS:
-        if (needed := setting_of(event)) != setting:
-            converge(needed)
+        lab = balancers.lab.name if event in BALANCERS else bench.lab.name
+        if lab not in standing:
+            set_up(lab)
+            standing.add(lab)
+        if (needed := setting_of(event)) != setting and lab == bench.lab.name:
+            converge(lab, needed)
             setting = needed
         if event in SIMULATED:
             figures[event] = crowd.node_killed(bench.cluster, CROWDED, SIMULATED[event])
+        elif event in BALANCERS:
+            figures[event] = measure_balancers(balancers, event, options.repetitions)
         else:
             figures[event] = measure(bench, getattr(bench, event), options.repetitions)
         print(ROW.format(event, **figures[event]), flush=True)
@@ -334,7 +350,18 @@ def setting_of(event: str) -> Mapping[str, object]:
 
 def measure(bench: Bench, happen: Callable[[Client], Seen], repetitions: int) -> Mapping[str, object]:
     clients = list(bench.cluster.clients.values())
-    seen = [happen(clients[number % len(clients)]) for number in range(repetitions)]
+    return summary([happen(clients[number % len(clients)]) for number in range(repetitions)])
+
+
+def measure_balancers(balancers: Balancers, event: str, repetitions: int) -> Mapping[str, object]:
+    happen: Callable[[], Watched] = getattr(balancers, event)
+    if event in PLAYBOOK_RUNS:
+        return summary([happen() for _ in range(min(repetitions, MOST_RUNS))])
+    seen = [happen() for _ in range(repetitions)]
+    return {**summary(seen), "new_handshakes": sum(each.new_handshakes for each in seen)}
+
+
+def summary(seen: Sequence[Seen]) -> dict[str, object]:
     figures: dict[str, object] = {
         "n": len(seen),
         "median_s": round(statistics.median(each.outage for each in seen), 2),
@@ -372,22 +399,22 @@ def output(*command: str, stdin: str | None = None) -> str:
     return subprocess.run(command, input=stdin, check=True, capture_output=True, text=True).stdout
 
 
-def set_up() -> None:
+def set_up(lab: str) -> None:
     """Start the lab's hosts and make them a cluster."""
-    subprocess.run([sys.executable, "lab/lab.py", "up", LAB], cwd=REPOSITORY, check=True)
-    converge({})
+    subprocess.run([sys.executable, "lab/lab.py", "up", lab], cwd=REPOSITORY, check=True)
+    converge(lab, {})
 
 
-def converge(variables: Mapping[str, object]) -> None:
+def converge(lab: str, variables: Mapping[str, object]) -> None:
     """Run the playbook, and tell how long that took. Simulated clients of an earlier run may go."""
     begin = time.monotonic()
     playbook = Path(sys.executable).parent / "ansible-playbook"
-    command = [str(playbook), "-i", f"lab/inventories/{LAB}", "playbooks/site.yml", "-e", "vpn_bootstrap=true"]
+    command = [str(playbook), "-i", f"lab/inventories/{lab}", "playbooks/site.yml", "-e", "vpn_bootstrap=true"]
     command += ["-e", f"vpn_max_removals={max(SIMULATED.values())}"]
     with tempfile.NamedTemporaryFile("w", suffix=".json") as extra:
         json.dump(variables, extra)
         extra.flush()
-        with (REPOSITORY / ".lab" / LAB / "site.log").open("w") as log:
+        with (REPOSITORY / ".lab" / lab / "site.log").open("w") as log:
             command += ["-e", f"@{extra.name}"]
             subprocess.run(command, cwd=REPOSITORY, check=True, stdout=log, stderr=subprocess.STDOUT)
     print(f"the playbook took {time.monotonic() - begin:.0f} s", file=sys.stderr)

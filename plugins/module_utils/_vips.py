@@ -126,6 +126,8 @@ class Vips:
                 yield f"{SIDES[side]}: {vip} is IPv{vip.version}, and {name} has no such address on its {side} side"
             elif str(vip.ip) == own[family]["address"]:
                 yield f"{SIDES[side]}: {vip} is the own address of {name}"
+            elif side == "public" and vip.size == 1:
+                continue  # of no network: a floating address, which is routed here
             elif vip.ip not in netaddr.IPNetwork(own[family]["network"]):
                 yield (
                     f"{SIDES[side]}: {vip} is not in {own[family]['network']}, the {side} network of {name}"

@@ -9,4 +9,4 @@ from traffic.pair import Pair
 @pytest.fixture(scope="session")
 def pair(lab: Lab) -> Pair:
     """Client c1 comes over IPv4, c2 over IPv6."""
-    return Pair(lab, nodes=("n1", "n2"), clients=("c1", "c2"))
+    return Pair(lab)

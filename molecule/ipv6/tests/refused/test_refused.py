@@ -73,6 +73,7 @@ def test_an_haproxy_of_somebody_else(lab: Lab) -> None:
         ),
         pytest.param("vpn_port=0", "vpn_port: 0 is not a port (1 to 65535)", id="port"),
         pytest.param("haproxy_lb_check_inter=soon", "lb1: haproxy_lb_check_inter: soon is no time", id="no time"),
+        pytest.param("vpn_vip_script=/take-over", "lb1: vpn_vip_script: /take-over has no use", id="script"),
         pytest.param("haproxy_lb_check_fall=twice", "haproxy_lb_check_fall", id="no number"),
     ],
 )

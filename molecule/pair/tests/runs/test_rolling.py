@@ -11,14 +11,6 @@ from traffic.site import site_of_checkout
 # Rules, daemon and HAProxy get other configurations.
 CHANGE = '{"haproxy_lb_source_rate": 51, "haproxy_lb_collapse_window": 11, "haproxy_lb_check_downinter": "900ms"}'
 
-# What makes a host of a cluster: keys, configuration, programs and what they have put into the kernel.
-WIPE = """\
-systemctl disable --quiet --now wirefleet-keepalived wirefleet-steer haproxy
-systemctl stop 'wg-quick@*'
-rm -rf /etc/wirefleet /etc/wireguard/*.conf /etc/haproxy/haproxy.cfg /usr/local/*/wirefleet*
-nft flush ruleset
-"""
-
 
 def test_a_rolling_update_loses_nothing(lab: Lab, pair: Pair, figures: Figures) -> None:
     pair.roles()
@@ -36,7 +28,7 @@ def test_a_rolling_update_loses_nothing(lab: Lab, pair: Pair, figures: Figures) 
 def test_a_balancer_is_replaced_by_a_fresh_host(lab: Lab, pair: Pair, figures: Figures) -> None:
     active, other = pair.roles()
     with pair.watched() as seen:
-        pair.host(other).check_output(WIPE)
+        pair.wipe(other)
         replaced = ("--extra-vars", f'{{"vpn_replaced_hosts": ["{other}"]}}')
         run = site_of_checkout(lab.inventory, options=(*replaced, "--extra-vars", CHANGE))
     assert run.code == 0, run.output

@@ -94,6 +94,14 @@ def test_somebody_else_may_move_them(vip: list[str], public: str) -> None:
     assert result["nodes"]["n1"]["return_routes"][0]["via"] == "10.9.0.254"
 
 
+def test_a_floating_address_is_of_no_network() -> None:
+    result = plan(reports(), **{**PAIR, "vip": ["203.0.113.7/32"], "backend_vip": ["10.9.0.254/24"]})
+    assert result["balancers"]["lb1"]["vips"] == [
+        {"address": "10.9.0.254/24", "interface": "eth1"},
+        {"address": "203.0.113.7/32", "interface": "eth0"},
+    ]
+
+
 def test_a_family_without_shared_addresses_is_not_served() -> None:
     result = plan(reports(), **{**PAIR, "vip": VIPS["vip"][:1], "backend_vip": VIPS["backend_vip"][:1]})
     assert result["families"] == ["ip"]

@@ -18,7 +18,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +49,10 @@ CLIENT_ADDRESSES = {
 }
 
 
-def steer_variables(backend: str = "backend", peer: Mapping[str, str] = {}, **changes: Any) -> dict[str, Any]:
-    """The template's variables, as the role makes them; `peer`: the other balancer's addresses."""
+def steer_variables(
+    backend: str = "backend", peers: Sequence[Mapping[str, str]] = (), **changes: Any
+) -> dict[str, Any]:
+    """The template's variables, as the role makes them; `peers`: the other balancers' addresses."""
     families = [
         {
             "family": family,
@@ -58,7 +60,7 @@ def steer_variables(backend: str = "backend", peer: Mapping[str, str] = {}, **ch
             "public_interface": "public",
             "backend_interface": backend,
             "client_networks": [],
-            "peers": [peer[family]] if peer else [],
+            "peers": [peer[family] for peer in peers],
         }
         for family, address in PUBLIC.items()
     ]

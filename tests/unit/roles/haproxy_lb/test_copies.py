@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: Wirefleet contributors
-"""A second balancer beside the first learns what that one learns, and goes on where it stops."""
+"""Other balancers beside the first learn what that one learns, and go on where it stops."""
 
 from __future__ import annotations
 
@@ -30,7 +30,12 @@ OWN = {
         "public": {"ip": "198.51.100.20", "ip6": "2001:db8:100::20"},
         "backend": {"ip": "10.9.0.20", "ip6": "fd00:9::20"},
     },
+    "lb3": {
+        "public": {"ip": "198.51.100.40", "ip6": "2001:db8:100::40"},
+        "backend": {"ip": "10.9.0.40", "ip6": "fd00:9::40"},
+    },
 }
+OTHERS = ("lb2", "lb3")
 SHARED = {"public": PUBLIC, "backend": BACKEND}
 
 # What a client gets, by the mark that a copy has, and by the one that the kernel's WireGuard gives handshakes.
@@ -65,22 +70,28 @@ add rule inet seen prerouting ip6 dscp 63 ip6 hoplimit set 64
 """
 
 
-class Pair(Cluster):
-    """The cluster with a second balancer "lb2", whose table says that all nodes are up; it has no daemon."""
+def peers(name: str) -> list[dict[str, str]]:
+    """The others' addresses, to which a balancer sends its copies."""
+    return [own["backend"] for other, own in OWN.items() if other != name]
+
+
+class Trio(Cluster):
+    """The cluster with two more balancers, whose tables say that all nodes are up; they have no daemon."""
 
     def build(self) -> None:
         super().build()
-        self.add("lb2")
-        for bridge in SHARED:
-            self.connect("lb2", bridge)
         config = load(self.directory / "steer.json")
         up = State(dict.fromkeys(config.nodes, NodeState(Standing.UP)))
-        rules = render("steer.nft.j2", steer_variables(peer=OWN["lb"]["backend"]))
         elements = "".join(script(f, "wirefleet", EMPTY, wanted(config, f, up)) for f in FAMILIES)
-        self.run("lb2", "nft", "-f", "-", stdin=rules + elements)
-        # Strict: copies come from where nodes are, and would pass that, too.
-        for setting in ("ipv4.ip_forward=1", "ipv6.conf.all.forwarding=1", "ipv4.conf.backend.rp_filter=1"):
-            self.run("lb2", "sysctl", "-qw", f"net.{setting}")
+        for name in OTHERS:
+            self.add(name)
+            for bridge in SHARED:
+                self.connect(name, bridge)
+            rules = render("steer.nft.j2", steer_variables(peers=peers(name)))
+            self.run(name, "nft", "-f", "-", stdin=rules + elements)
+            # Strict: copies come from where nodes are, and would pass that, too.
+            for setting in ("ipv4.ip_forward=1", "ipv6.conf.all.forwarding=1", "ipv4.conf.backend.rp_filter=1"):
+                self.run(name, "sysctl", "-qw", f"net.{setting}")
         for name in CLIENTS:
             self.run(name, "nft", "-f", "-", stdin=MARKED)
 
@@ -90,7 +101,7 @@ class Pair(Cluster):
         super().connect(name, bridge, *own, *addresses)
 
     def write_ruleset(self, **changes: object) -> None:
-        super().write_ruleset(peer=OWN["lb2"]["backend"], **changes)
+        super().write_ruleset(peers=peers("lb"), **changes)
 
     def learned(self, balancer: str, family: str, name: str) -> set[str]:
         text = self.run(balancer, "nft", "list", "map", family, "wirefleet", name).partition("elements =")[2]
@@ -112,91 +123,108 @@ class Pair(Cluster):
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+def trio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trio]:
     if os.geteuid() != 0:
         pytest.skip("needs root")
-    pair = Pair(tmp_path_factory.mktemp("pair"))
+    trio = Trio(tmp_path_factory.mktemp("trio"))
     try:
-        pair.build()
-        yield pair
+        trio.build()
+        yield trio
     finally:
-        pair.close()
+        trio.close()
 
 
 @pytest.mark.parametrize(("client", "family"), [("c1", "ip"), ("c2", "ip6")])
-def test_the_other_balancer_learns_every_handshake(pair: Pair, client: str, family: str) -> None:
-    pair.watch_leaks(client)
-    before = pair.learned("lb2", family, "sessions")
-    pair.client(client, family)
-    assert pair.ping(client) == 0
-    for name in ("sessions", "affinity"):
-        eventually(lambda: pair.learned("lb2", family, name) == pair.learned("lb", family, name) != set())  # noqa: B023
-    assert pair.learned("lb2", family, "sessions") > before
-    assert pair.leaked(client, family) == 0, "a copy goes no further"
+def test_the_other_balancers_learn_every_handshake(trio: Trio, client: str, family: str) -> None:
+    trio.watch_leaks(client)
+    before = {other: trio.learned(other, family, "sessions") for other in OTHERS}
+    trio.client(client, family)
+    assert trio.ping(client) == 0
+    for other in OTHERS:
+        for name in ("sessions", "affinity"):
+            eventually(lambda: trio.learned(other, family, name) == trio.learned("lb", family, name) != set())  # noqa: B023
+        assert trio.learned(other, family, "sessions") > before[other]
+    assert trio.leaked(client, family) == 0, "a copy goes no further"
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_copy_is_marked_and_the_packet_itself_is_as_it_was(pair: Pair, family: str) -> None:
+def test_a_copy_is_marked_and_the_packet_itself_is_as_it_was(trio: Trio, family: str) -> None:
     for number, dscp in enumerate((34, 0)):
         index = f"d00df0{number:02x}"
-        before = pair.count_in("lb2", family, "wirefleet", "copies"), pair.count_in("c1", "inet", "marked", "handshake")
-        pair.send_as_node("n1", family, f"02000000{index}{'ab' * 84}", dscp)
-        eventually(lambda: any(index in key for key in pair.learned("lb2", family, "sessions")))  # noqa: B023
-        assert pair.count_in("lb2", family, "wirefleet", "copies") == before[0] + 1
-        assert pair.count_in("c1", "inet", "marked", "handshake") - before[1] == (1 if dscp else 0)
-    assert pair.count_in("c1", "inet", "marked", "copy") == 0
-    assert pair.count_in("lb", family, "wirefleet", "copies") == 0, "nobody copies a copy"
+        copies = {other: trio.count_in(other, family, "wirefleet", "copies") for other in OTHERS}
+        marked = trio.count_in("c1", "inet", "marked", "handshake")
+        trio.send_as_node("n1", family, f"02000000{index}{'ab' * 84}", dscp)
+        for other in OTHERS:
+            eventually(lambda: any(index in key for key in trio.learned(other, family, "sessions")))  # noqa: B023
+            assert trio.count_in(other, family, "wirefleet", "copies") == copies[other] + 1
+        assert trio.count_in("c1", "inet", "marked", "handshake") - marked == (1 if dscp else 0)
+    assert trio.count_in("c1", "inet", "marked", "copy") == 0
+    assert trio.count_in("lb", family, "wirefleet", "copies") == 0, "nobody copies a copy"
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_handshake_that_is_refused_teaches_nobody(pair: Pair, family: str) -> None:
+def test_a_handshake_that_is_refused_teaches_nobody(trio: Trio, family: str) -> None:
     answer = "02000000" + "d00dfeed" + "ab" * 84
-    pair.send_as_node("n1", family, answer)
-    eventually(lambda: "0xd00dfeed : 0x10000001" in pair.learned("lb2", family, "sessions"))
-    before = pair.dropped(family, "index_taken")
-    pair.send_as_node("n2", family, answer)
-    eventually(lambda: pair.dropped(family, "index_taken") == before + 1)
-    assert "0xd00dfeed : 0x10000001" in pair.learned("lb2", family, "sessions")
+    trio.send_as_node("n1", family, answer)
+    eventually(lambda: all("0xd00dfeed : 0x10000001" in trio.learned(other, family, "sessions") for other in OTHERS))
+    before = trio.dropped(family, "index_taken")
+    trio.send_as_node("n2", family, answer)
+    eventually(lambda: trio.dropped(family, "index_taken") == before + 1)
+    for other in OTHERS:
+        assert "0xd00dfeed : 0x10000001" in trio.learned(other, family, "sessions")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_balancer_without_its_table_forwards_no_copy(pair: Pair, family: str) -> None:
-    pair.watch_leaks("c1")
+def test_a_balancer_without_its_table_forwards_no_copy(trio: Trio, family: str) -> None:
+    trio.watch_leaks("c1")
     table = ("table", family, "wirefleet")
-    rules = pair.run("lb2", "nft", "list", *table)
-    pair.run("lb2", "nft", "delete", *table)
-    pair.run("lb2", "nft", "-f", "-", stdin=COPIES)
+    rules = trio.run("lb2", "nft", "list", *table)
+    trio.run("lb2", "nft", "delete", *table)
+    trio.run("lb2", "nft", "-f", "-", stdin=COPIES)
     try:
-        pair.send_as_node("n1", family, "02000000" + "d00dfee1" + "ab" * 84)
-        eventually(lambda: pair.count_in("lb2", "inet", "seen", "copies") == 1)
-        assert pair.leaked("c1", family) == 0
+        trio.send_as_node("n1", family, "02000000" + "d00dfee1" + "ab" * 84)
+        eventually(lambda: trio.count_in("lb2", "inet", "seen", "copies") == 1)
+        assert trio.leaked("c1", family) == 0
         # What makes the difference is the hop limit.
-        pair.run("lb2", "nft", "-f", "-", stdin=RENEWED)
-        pair.send_as_node("n1", family, "02000000" + "d00dfee2" + "ab" * 84)
-        eventually(lambda: pair.leaked("c1", family) == 1)
+        trio.run("lb2", "nft", "-f", "-", stdin=RENEWED)
+        trio.send_as_node("n1", family, "02000000" + "d00dfee2" + "ab" * 84)
+        eventually(lambda: trio.leaked("c1", family) == 1)
     finally:
-        pair.run("lb2", "nft", "delete", "table", "inet", "seen")
-        pair.run("lb2", "nft", "-f", "-", stdin=rules)
+        trio.run("lb2", "nft", "delete", "table", "inet", "seen")
+        trio.run("lb2", "nft", "-f", "-", stdin=rules)
 
 
-def test_data_is_not_copied(pair: Pair) -> None:
-    pair.client("c1", "ip")
-    assert pair.ping("c1") == 0
-    before = pair.count_in("lb2", "ip", "wirefleet", "copies")
-    assert pair.ping("c1", count=50, interval=0.01) == 0
-    assert pair.count_in("lb2", "ip", "wirefleet", "copies") == before
+def test_data_is_not_copied(trio: Trio) -> None:
+    trio.client("c1", "ip")
+    assert trio.ping("c1") == 0
+    before = [trio.count_in(other, "ip", "wirefleet", "copies") for other in OTHERS]
+    assert trio.ping("c1", count=50, interval=0.01) == 0
+    assert [trio.count_in(other, "ip", "wirefleet", "copies") for other in OTHERS] == before
 
 
-def test_sessions_go_on_at_the_other_balancer_and_back(pair: Pair) -> None:
+def test_sessions_go_on_at_the_other_balancers_and_back(trio: Trio) -> None:
     for client, family in (("c1", "ip"), ("c2", "ip6")):
-        pair.client(client, family)
-        assert pair.ping(client) == 0
-    owners = {client: pair.owner(client) for client in CLIENTS}
-    before = {name: pair.counted(name, "initiations") for name in NODES}
-    for source, target in (("lb", "lb2"), ("lb2", "lb")):
-        pair.move(source, target)
+        trio.client(client, family)
+        assert trio.ping(client) == 0
+    owners = {client: trio.owner(client) for client in CLIENTS}
+    before = {name: trio.counted(name, "initiations") for name in NODES}
+    for source, target in (("lb", "lb2"), ("lb2", "lb3"), ("lb3", "lb")):
+        trio.move(source, target)
         for client in CLIENTS:
             # Neighbours have to find each other first, and a busy machine's checks may fail for a moment.
-            eventually(lambda: pair.ping(client, count=20, wait=1) == 0)  # noqa: B023
-    assert {client: pair.owner(client) for client in CLIENTS} == owners
-    assert {name: pair.counted(name, "initiations") for name in NODES} == before, "nobody had to begin anew"
+            eventually(lambda: trio.ping(client, count=20, wait=1) == 0)  # noqa: B023
+    assert {client: trio.owner(client) for client in CLIENTS} == owners
+    assert {name: trio.counted(name, "initiations") for name in NODES} == before, "nobody had to begin anew"
+
+
+def test_each_of_them_teaches_the_others(trio: Trio) -> None:
+    """What begins at a second balancer goes on at a third, of which the first knows as well."""
+    trio.move("lb", "lb2")
+    try:
+        eventually(lambda: trio.ping("c1", count=2, wait=1) == 0)
+        trio.client("c1", "ip")
+        eventually(lambda: trio.ping("c1", count=2, wait=1) == 0)
+        for other in ("lb", "lb3"):
+            eventually(lambda: trio.learned("lb2", "ip", "sessions") <= trio.learned(other, "ip", "sessions"))  # noqa: B023
+    finally:
+        trio.move("lb2", "lb")
