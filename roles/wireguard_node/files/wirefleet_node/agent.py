@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 import select
 import time
 from dataclasses import asdict, dataclass
@@ -34,6 +35,7 @@ STALE_AFTER = 5.0  # seconds without a look, after which the last verdict counts
 
 API_VERSION = 1  # of what follows
 PEERS, ADOPT, RELEASE = "/v1/peers", "/v1/adopt", "/v1/release"  # for balancers, through the mesh
+SEQUENCE = re.compile(r"[0-9]{1,18}")
 
 STATUS = {OK: 200, DRAINED: 404, FAILED: 503}  # 404: HAProxy's `http-check disable-on-404` keeps the sessions
 
@@ -126,7 +128,7 @@ class Agent:
 
     def _list_peers(self, request: Request) -> dict[str, object]:
         seq = request.query.get("since", "0")
-        if not seq.isdecimal():
+        if not SEQUENCE.fullmatch(seq):
             raise RequestError("since: not a number")
         return self._sessions.changes(request.query.get("epoch"), int(seq))
 

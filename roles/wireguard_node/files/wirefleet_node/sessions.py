@@ -107,13 +107,16 @@ def _entry(key: str, session: Session) -> dict[str, object]:
 
 
 def read(interface: str, probes: Collection[str]) -> dict[str, Session]:
-    """Return the clients that were ever heard of. Never through ``wg show dump``, which prints secret keys."""
+    """Return the clients that were ever heard of. Never through ``wg show dump``, which prints secret keys.
+
+    An endpoint with a zone is on a link of this node, where no balancer has a way to.
+    """
     endpoints = parse(run(["wg", "show", interface, "endpoints"]))
     handshakes = parse(run(["wg", "show", interface, "latest-handshakes"]))
     return {
         key: Session(endpoint, int(handshakes.get(key, 0)))
         for key, endpoint in endpoints.items()
-        if endpoint != "(none)" and key not in probes
+        if endpoint != "(none)" and "%" not in endpoint and key not in probes
     }
 
 

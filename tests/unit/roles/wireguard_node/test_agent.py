@@ -362,6 +362,7 @@ def test_a_wrong_request_changes_nothing(running: Node, client: Client, peer: di
     assert client.key not in json.loads(body).get("adopting", [])
     assert (client.conf, client.handshake) == (before, 0)
     assert running.get("/v1/peers?since=x")[0] == 400
+    assert running.get(f"/v1/peers?since={'9' * 5000}")[0] == 400, "more than int() reads"
 
 
 @pytest.mark.root
