@@ -19,6 +19,7 @@ from wirefleet.sdnotify import notify
 
 from . import drain, metrics, observe
 from .adopt import Adoptions, candidate
+from .audit import Audit
 from .checks import Checks
 from .health import DRAINED, FAILED, OK, Observation, Verdict, judge
 from .metrics import PeerCache
@@ -64,7 +65,13 @@ class Agent:
         self.last = Evaluation(time.monotonic(), Observation("missing", False, {}), Verdict(FAILED, ("starting",)))
         self._peers = PeerCache(config.interface)
         self._owned = Owned(config.interface, config.clients) if config.clients else None
-        self._sessions = Sessions(config.interface, config.probes, self._owned.follow if self._owned else None)
+        self._audit = Audit(config.audit.interval) if config.audit else None
+        self._sessions = Sessions(
+            config.interface,
+            config.probes,
+            follow=self._owned.follow if self._owned else None,
+            watch=self._audit.see if self._audit else None,
+        )
         families = {route.family for route in config.routes}
         self._adoptions = Adoptions(config.interface, config.probes, families, self._owned)
 
@@ -147,9 +154,9 @@ class Agent:
         return {"released": released}
 
     def _follow_clients(self) -> list[str]:
-        """Keep the clients' routes, whether a balancer asks for them or not; return what went wrong."""
+        """Keep the clients' routes and the audit, whether a balancer asks or not; return what went wrong."""
         try:
-            if self._owned:
+            if self._owned or self._audit:
                 self._sessions.keep_up()
         except CommandError as error:
             return [str(error)]

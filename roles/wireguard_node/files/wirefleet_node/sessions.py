@@ -63,13 +63,20 @@ class Journal:
 class Sessions:
     """The clients of one interface; asks WireGuard when somebody wants to know, one thread at a time.
 
-    ``follow`` is given each look before it counts, and may add to it.
+    ``follow`` is given each look before it counts, and may add to it; ``watch`` sees it, with the time of day.
     """
 
-    def __init__(self, interface: str, probes: Collection[str], follow: Follow | None = None) -> None:
+    def __init__(
+        self,
+        interface: str,
+        probes: Collection[str],
+        follow: Follow | None = None,
+        watch: Callable[[Mapping[str, Session], float], None] | None = None,
+    ) -> None:
         self._look: Look = partial(read, interface, frozenset(probes))
         if follow:
             self._look = partial(follow, self._look)
+        self._watch = watch
         self._lock = threading.Lock()
         self._journal = Journal()
         self._due = self._seen_at = float("-inf")
@@ -95,7 +102,10 @@ class Sessions:
         now = time.monotonic()
         if now >= self._due:
             self._seen_at = now
-            self._journal.record(self._look())
+            sessions = self._look()
+            self._journal.record(sessions)
+            if self._watch:
+                self._watch(sessions, time.time())
             now = time.monotonic()
             self._due = now + min(max(MIN_AGE, SHARE * (now - self._seen_at)), MAX_AGE)
         return now
