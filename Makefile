@@ -53,8 +53,15 @@ lint: $(VENV) ## Check style, types, roles, changelog and argument specification
 	python tests/lint/argument_specs.py
 
 .PHONY: unit
-unit: $(VENV) ## Run the unit tests
-	pytest tests/unit
+unit: $(VENV) ## Run the unit tests, and the parsers on inputs that nobody wrote
+	pytest tests/unit tests/fuzz
+
+.PHONY: fuzz
+fuzz: $(VENV) ## Search for inputs that break a parser, SECONDS=60 for each (TARGETS="ledger agent_answer")
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements-fuzz.txt
+	for name in $(or $(TARGETS),$(notdir $(wildcard tests/fuzz/corpus/*))); do \
+	  echo "== $$name"; python -m tests.fuzz.search "$$name" $(or $(SECONDS),60); \
+	done
 
 .PHONY: molecule
 molecule: $(VENV) ## Run the Molecule scenarios on real hosts, JOBS=4 at once (SCENARIOS="default ipv6 routed pair")
