@@ -42,8 +42,8 @@ class Audit:
         """Take in a look at all clients; ``now`` is in seconds since the epoch, as handshakes are."""
         here = {key: session for key, session in sessions.items() if now - session.handshake < SESSION_TIME}
         for key in self._visits.keys() - here.keys():
-            visit = self._visits.pop(key)
-            event("client_disconnected", client=key, endpoint=visit.endpoint, seconds=max(int(now) - visit.since, 0))
+            left = self._visits.pop(key)
+            event("client_disconnected", client=key, endpoint=left.endpoint, seconds=max(int(now) - left.since, 0))
         for key, session in here.items():
             visit = self._visits.get(key)
             if visit is None:
