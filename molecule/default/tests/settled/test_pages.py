@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from traffic.cluster import Client, Cluster, fetch, reaches
-from traffic.hosts import Lab
+from traffic.hosts import Lab, until
 
 NODES = ("n1", "n2", "n3")
 
@@ -30,6 +30,37 @@ def test_the_balancer_reaches_a_nodes_agent_in_the_mesh(cluster: Cluster, ledger
     assert f'wirefleet_node_healthy{{cluster="default",node="{node}"}} 1' in fetch(
         cluster.balancer, f"http://[{address}]:8051/metrics"
     )
+
+
+# Opens what it can, asks one byte at a time, and says when it has begun.
+SLOW = """
+import socket, sys, time
+held = []
+for _ in range(100):
+    held.append(socket.create_connection((sys.argv[1], 8051), 5))
+print("holding", flush=True)
+for byte in b"GET /healthz HTTP/1.0":
+    for connection in held:
+        try:
+            connection.send(bytes([byte]))
+        except OSError:
+            pass
+    time.sleep(1)
+"""
+
+
+def test_a_slow_neighbour_keeps_no_check_waiting(cluster: Cluster, ledger: dict) -> None:
+    """One that somebody took over, say: a stranger does not get that far."""
+    (address,) = ledger["mesh", "n1"]
+    neighbour = cluster.nodes["n2"]
+    run = "nohup python3 -c %s %s > /run/slow 2>&1 & echo $! > /run/slow.pid"
+    neighbour.check_output(run, SLOW, address)
+    try:
+        until("it holds connections", 30, lambda: neighbour.file("/run/slow").contains("holding"))
+        for _ in range(10):
+            assert json.loads(fetch(cluster.balancer, f"http://[{address}]:8051/healthz"))["state"] == "ok"
+    finally:
+        neighbour.check_output("kill $(cat /run/slow.pid); rm /run/slow /run/slow.pid")
 
 
 def test_haproxy_shows_its_statistics(cluster: Cluster) -> None:
