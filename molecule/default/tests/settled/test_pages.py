@@ -87,6 +87,18 @@ def test_nothing_of_it_listens_to_the_outside(lab: Lab, c1: Client) -> None:
             assert not reaches(c1.host, f"http://{host}:{port}/metrics")
 
 
+def test_the_meshs_addresses_answer_to_nobody_beside_the_balancer(lab: Lab, c1: Client, ledger: dict) -> None:
+    """Linux takes packets for any of its addresses from any network."""
+    (address,) = ledger["mesh", "lb1"]
+    c1.host.check_output(f"ip route add {address}/128 via {lab.address('lb1', 'public', 6)}")
+    try:
+        assert reaches(c1.host, f"http://[{lab.address('lb1', 'public', 6)}]:22/"), "the way is open"
+        for port in (8404, 8052):
+            assert not reaches(c1.host, f"http://[{address}]:{port}/metrics")
+    finally:
+        c1.host.check_output(f"ip route del {address}/128")
+
+
 @pytest.fixture
 def curious(cluster: Cluster, c1: Client) -> Iterator[Client]:
     """A client that sends everything into the tunnel, whatever it was told."""
