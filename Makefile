@@ -54,8 +54,16 @@ lint: $(VENV) ## Check style, types, roles, changelog and argument specification
 	python tests/lint/argument_specs.py
 
 .PHONY: unit
-unit: $(VENV) ## Run the unit tests
-	pytest tests/unit
+unit: $(VENV) ## Run the unit tests, and the parsers on inputs that nobody wrote
+	pytest tests/unit tests/fuzz
+
+.PHONY: fuzz
+fuzz: $(VENV) ## Search for inputs that break a parser (SECONDS=60 for each, TARGETS="ledger agent_answer")
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements-fuzz.txt
+	@broken=; for name in $(or $(TARGETS),$(notdir $(wildcard tests/fuzz/corpus/*))); do \
+	  echo "== $$name"; python -m tests.fuzz.search "$$name" $(or $(SECONDS),60) || broken+=" $$name"; \
+	done; \
+	[ -z "$$broken" ] || { echo "make fuzz: something was found in$$broken" >&2; exit 1; }
 
 .PHONY: molecule
 molecule: $(VENV) ## Run the Molecule scenarios on real hosts, JOBS=4 at once (SCENARIOS="default pair")

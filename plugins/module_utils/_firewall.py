@@ -33,20 +33,22 @@ def dropping_chains(ruleset: str, hook: str, port: int) -> list[str]:
     """
     try:
         items = json.loads(ruleset)["nftables"] if ruleset.strip() else []
-    except (ValueError, TypeError, KeyError):
+        return list(_dropping(items, hook, port))
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
         return []
+
+
+def _dropping(items: Sequence[Item], hook: str, port: int) -> Iterator[str]:
     rules: dict[Chain, list[list[Item]]] = {}
     for rule in (item["rule"] for item in items if "rule" in item):
         rules.setdefault((rule["family"], rule["table"], rule["chain"]), []).append(rule.get("expr", []))
-    found = []
     for chain in (item["chain"] for item in items if "chain" in item):
         name = (chain["family"], chain["table"], chain["name"])
         if chain.get("hook") != hook or chain.get("type") != "filter" or chain["table"].startswith("wirefleet"):
             continue
         drops = chain.get("policy") == "drop" or any(map(_refuses_all, rules.get(name, [])))
         if drops and not _accepts(rules, name, port):
-            found.append(" ".join(name))
-    return found
+            yield " ".join(name)
 
 
 def _accepts(rules: Mapping[Chain, Sequence[list[Item]]], chain: Chain, port: int) -> bool:

@@ -111,7 +111,7 @@ def _object(number: int, line: str) -> dict[str, Any]:
         raise LedgerError(f"line {number}: git conflict marker: finish the merge first")
     try:
         value = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise LedgerError(f"line {number}: not JSON: {error}") from None
     if not isinstance(value, dict):
         raise LedgerError(f"line {number}: has to be a JSON object")

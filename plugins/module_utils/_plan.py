@@ -528,6 +528,7 @@ class _Planner:
         }
         return {
             "families": families,
+            "mesh_sources": {f: self._mesh_sources(f, [*nodes.values(), *lbs.values()]) for f in families},
             "nodes": nodes,
             "balancers": lbs,
             "clients": {
@@ -547,6 +548,11 @@ class _Planner:
             "ledger": [entries[key] for key in sorted(entries)],
             "warnings": self.warnings,
         }
+
+    def _mesh_sources(self, family: str, members: Iterable[Mapping[str, Any]]) -> list[str]:
+        """Where hosts of the mesh send from: the active balancer may take the address that balancers share."""
+        shared = self.vips.backend(family)
+        return sorted({member["backend"][family]["address"] for member in members} | ({shared} if shared else set()))
 
     def _steered(self, name: str, family: str, balancers: Mapping[str, Entry | None], routed: Iterable[str]) -> Entry:
         """What the steering table of a balancer has to know of one family.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from traffic.cluster import Client, Cluster, fetch, reaches
-from traffic.hosts import Lab
+from traffic.hosts import Lab, until
 
 NODES = ("n1", "n2", "n3")
 
@@ -30,6 +30,37 @@ def test_the_balancer_reaches_a_nodes_agent_in_the_mesh(cluster: Cluster, ledger
     assert f'wirefleet_node_healthy{{cluster="default",node="{node}"}} 1' in fetch(
         cluster.balancer, f"http://[{address}]:8051/metrics"
     )
+
+
+# Opens what it can, asks one byte at a time, and says when it has begun.
+SLOW = """
+import socket, sys, time
+held = []
+for _ in range(100):
+    held.append(socket.create_connection((sys.argv[1], 8051), 5))
+print("holding", flush=True)
+for byte in b"GET /healthz HTTP/1.0":
+    for connection in held:
+        try:
+            connection.send(bytes([byte]))
+        except OSError:
+            pass
+    time.sleep(1)
+"""
+
+
+def test_a_slow_neighbour_keeps_no_check_waiting(cluster: Cluster, ledger: dict) -> None:
+    """One that somebody took over, say: a stranger does not get that far."""
+    (address,) = ledger["mesh", "n1"]
+    neighbour = cluster.nodes["n2"]
+    run = "nohup python3 -c %s %s > /run/slow 2>&1 & echo $! > /run/slow.pid"
+    neighbour.check_output(run, SLOW, address)
+    try:
+        until("it holds connections", 30, lambda: neighbour.file("/run/slow").contains("holding"))
+        for _ in range(10):
+            assert json.loads(fetch(cluster.balancer, f"http://[{address}]:8051/healthz"))["state"] == "ok"
+    finally:
+        neighbour.check_output("kill $(cat /run/slow.pid); rm /run/slow /run/slow.pid")
 
 
 def test_haproxy_shows_its_statistics(cluster: Cluster) -> None:
@@ -54,6 +85,18 @@ def test_nothing_of_it_listens_to_the_outside(lab: Lab, c1: Client) -> None:
         assert reaches(c1.host, f"http://{host}:22/"), "it is there, and has a way to us"
         for port in (8404, 8051, 8052):
             assert not reaches(c1.host, f"http://{host}:{port}/metrics")
+
+
+def test_the_meshs_addresses_answer_to_nobody_beside_the_balancer(lab: Lab, c1: Client, ledger: dict) -> None:
+    """Linux takes packets for any of its addresses from any network."""
+    (address,) = ledger["mesh", "lb1"]
+    c1.host.check_output(f"ip route add {address}/128 via {lab.address('lb1', 'public', 6)}")
+    try:
+        assert reaches(c1.host, f"http://[{lab.address('lb1', 'public', 6)}]:22/"), "the way is open"
+        for port in (8404, 8052):
+            assert not reaches(c1.host, f"http://[{address}]:{port}/metrics")
+    finally:
+        c1.host.check_output(f"ip route del {address}/128")
 
 
 @pytest.fixture

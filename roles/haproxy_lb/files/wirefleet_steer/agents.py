@@ -6,14 +6,18 @@ from __future__ import annotations
 
 import http.client
 import json
+import math
 import queue
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 from typing import Any, Union
+
+from wirefleet.endpoint import address_of
 
 from .adoption import Move, Session
 
@@ -21,6 +25,9 @@ VERSION = 1
 INTERVAL, HURRY = 1.0, 0.25  # seconds between two looks, and while somebody is being adopted there
 TIMEOUT = 2.0  # seconds
 MAX_ANSWER = 1 << 25  # bytes: 10,000 clients are one million
+
+EPOCH = re.compile(r"[0-9A-Za-z]{1,64}")  # it comes back in a URL
+KEY = re.compile(r"[0-9A-Za-z+/]{1,43}=")  # it is shown to people
 
 
 class AgentError(Exception):
@@ -97,30 +104,30 @@ class Agent:
     def _look(self) -> Message:
         try:
             begin = time.time()
-            answer = self._exchange("GET", f"/v1/peers?epoch={self._epoch}&since={self._seq}")
-            middle = (begin + time.time()) / 2
-            sessions = {peer["public_key"]: _session(peer) for peer in answer["peers"]}
-            offset, seen_at = float(answer["time"]) - middle, time.monotonic() - float(answer["age"])
-            heard = Heard(self.node, sessions, answer["epoch"] != self._epoch, offset, seen_at)
-            self._epoch, self._seq = str(answer["epoch"]), int(answer["seq"])
+            listing = listed(self._exchange("GET", f"/v1/peers?epoch={self._epoch}&since={self._seq}"))
+            offset, seen_at = listing.time - (begin + time.time()) / 2, time.monotonic() - listing.age
+            heard = Heard(self.node, listing.sessions, listing.epoch != self._epoch, offset, seen_at)
+            self._epoch, self._seq = listing.epoch, listing.seq
             return heard
-        except (AgentError, AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
-            return Failed(self.node, _words(error))
+        except AgentError as error:
+            return Failed(self.node, str(error))
 
     def _ask(self, moves: Sequence[Move]) -> Message:
         peers = [{"public_key": move.key, "endpoint": move.session.endpoint} for move in moves]
         try:
-            answer = self._exchange("POST", "/v1/adopt", json.dumps({"version": VERSION, "peers": peers}))
-            return Adopting(self.node, list(answer["adopting"]), list(answer["refused"]))
-        except (AgentError, KeyError, TypeError) as error:
-            return Failed(self.node, _words(error), [move.key for move in moves])
+            begun, refused = adopting(
+                self._exchange("POST", "/v1/adopt", json.dumps({"version": VERSION, "peers": peers}))
+            )
+            return Adopting(self.node, begun, refused)
+        except AgentError as error:
+            return Failed(self.node, str(error), [move.key for move in moves])
 
     def _release(self, clients: Sequence[tuple[str, int]]) -> Message | None:
         peers = [{"public_key": key, "handshake": handshake} for key, handshake in clients]
         try:
             self._exchange("POST", "/v1/release", json.dumps({"version": VERSION, "peers": peers}))
         except AgentError as error:
-            return Failed(self.node, _words(error))
+            return Failed(self.node, str(error))
         return None
 
     def _exchange(self, method: str, path: str, body: str | None = None) -> dict[str, Any]:
@@ -128,28 +135,95 @@ class Agent:
         try:
             connection.request(method, path, body)
             response = connection.getresponse()
-            answer = json.loads(response.read(MAX_ANSWER))
-        except (OSError, ValueError, http.client.HTTPException) as error:
+            return understood(response.status, response.read(MAX_ANSWER))
+        except (OSError, http.client.HTTPException) as error:
             raise AgentError(_words(error)) from error
         finally:
             connection.close()
-        if not isinstance(answer, dict):
-            raise AgentError("not an object")
-        if response.status != http.HTTPStatus.OK:
-            raise AgentError(f"{response.status}: {answer.get('error')}")
-        if answer.get("version") != VERSION:
-            raise AgentError(f"speaks version {answer.get('version')}, not {VERSION}")
-        return answer
+
+
+@dataclass(frozen=True)
+class Listing:
+    """An agent's answer about its clients: its clock, the age of its last look in seconds, and what is new since."""
+
+    time: float
+    age: float
+    epoch: str
+    seq: int
+    sessions: Mapping[str, Session]
+
+
+def understood(status: int, body: bytes) -> dict[str, Any]:
+    """Return what an agent answers; raise an AgentError when that is a refusal, or nothing that we understand."""
+    try:
+        answer = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise AgentError(_words(error)) from error
+    if not isinstance(answer, dict):
+        raise AgentError("not an object")
+    if status != http.HTTPStatus.OK:
+        raise AgentError(f"{status}: {answer.get('error')!s:.200}")
+    if answer.get("version") != VERSION:
+        raise AgentError(f"speaks version {answer.get('version')!s:.20}, not {VERSION}")
+    return answer
+
+
+def listed(answer: Mapping[str, Any]) -> Listing:
+    """Read a list of clients. Raises an AgentError for anything that is not as an agent says it.
+
+    A stolen node may say what it likes: nothing of it may reach our own commands, or stop us from asking again.
+    """
+    try:
+        return Listing(
+            time=_number(answer["time"], "time"),
+            age=_number(answer["age"], "age"),
+            epoch=_matching(EPOCH, answer["epoch"], "epoch"),
+            seq=_whole(answer["seq"], "seq"),
+            sessions={_matching(KEY, peer["public_key"], "public_key"): _session(peer) for peer in answer["peers"]},
+        )
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
+        raise AgentError(_words(error)) from error
+
+
+def adopting(answer: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """Return whom the agent adopts, and whom it refuses. Raises an AgentError."""
+    try:
+        return [str(key) for key in answer["adopting"]], [str(key) for key in answer["refused"]]
+    except (KeyError, TypeError) as error:
+        raise AgentError(_words(error)) from error
 
 
 def _session(peer: Mapping[str, Any]) -> Session:
     """Raise a ValueError unless the endpoint is an address and a port."""
-    address, _, port = peer["endpoint"].rpartition(":")
-    ip_address(address.strip("[]"))
-    int(port)
-    networks = tuple(str(ip_network(network)) for network in peer.get("networks", ()))  # new: older agents do not route
-    return Session(peer["endpoint"], int(peer["handshake"]), networks)
+    address_of(peer["endpoint"])
+    networks = tuple(map(_network, peer.get("networks", ())))  # new: older agents do not route
+    return Session(peer["endpoint"], _whole(peer["handshake"], "handshake"), networks)
+
+
+def _network(text: Any) -> str:
+    network = ip_network(text)
+    if "%" in str(network):
+        raise ValueError("networks: one has a zone")
+    return str(network)
+
+
+def _number(value: Any, name: str) -> float:
+    if type(value) not in (int, float) or not math.isfinite(value) or value < 0:
+        raise ValueError(f"{name}: not a number of seconds")
+    return float(value)
+
+
+def _whole(value: Any, name: str) -> int:
+    if type(value) is not int or not 0 <= value < 1 << 63:
+        raise ValueError(f"{name}: not a whole number")
+    return value
+
+
+def _matching(pattern: re.Pattern[str], value: Any, name: str) -> str:
+    if not isinstance(value, str) or not pattern.fullmatch(value):
+        raise ValueError(f"{name}: not one")
+    return value
 
 
 def _words(error: Exception) -> str:
-    return str(error) if isinstance(error, (AgentError, OSError)) else f"{type(error).__name__}: {error}"
+    return f"{error if isinstance(error, OSError) else f'{type(error).__name__}: {error}'!s:.200}"

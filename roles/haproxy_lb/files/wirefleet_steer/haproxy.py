@@ -89,5 +89,5 @@ def parse(answer: str) -> dict[str, Report]:
             )
             for row in csv.DictReader(io.StringIO(answer[2:]))
         }
-    except (KeyError, ValueError, AttributeError) as error:
+    except (KeyError, ValueError, AttributeError, csv.Error) as error:
         raise HAProxyError(f"show stat: {type(error).__name__}: {error}") from error

@@ -12,6 +12,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from wirefleet.endpoint import address_of
+
 from .adoption import Session
 
 VERSION = 1
@@ -36,12 +38,19 @@ def load(path: Path) -> dict[str, dict[str, Session]]:
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
+    except RecursionError as error:
+        raise ValueError(str(error)) from None
     try:
         if document["version"] != VERSION:
             raise ValueError(f"version {document['version']}, not {VERSION}")
         return {
-            node: {key: Session(str(endpoint), int(handshake)) for key, (endpoint, handshake) in sessions.items()}
+            node: {key: _session(endpoint, handshake) for key, (endpoint, handshake) in sessions.items()}
             for node, sessions in document["nodes"].items()
         }
-    except (AttributeError, KeyError, TypeError) as error:
+    except (AttributeError, KeyError, OverflowError, TypeError) as error:
         raise ValueError(f"{type(error).__name__}: {error}") from None
+
+
+def _session(endpoint: str, handshake: int) -> Session:
+    address_of(endpoint)
+    return Session(endpoint, int(handshake))

@@ -59,7 +59,7 @@ def answers(addresses: Iterable[tuple[str, int]], path: str, limit: int | None =
         try:
             connection.request("GET", path)
             document = json.loads(connection.getresponse().read(limit))
-        except (OSError, ValueError, http.client.HTTPException):
+        except (OSError, ValueError, RecursionError, http.client.HTTPException):
             continue
         finally:
             connection.close()

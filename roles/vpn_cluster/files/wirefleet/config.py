@@ -40,7 +40,7 @@ def load(path: str | os.PathLike[str], shape: dict[str, Shape]) -> dict[str, Any
     try:
         with open(path, encoding="utf-8") as file:
             document = json.load(file)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{os.fspath(path)}: {error}") from error
     try:
         checked: dict[str, Any] = check(document, shape)

@@ -9,10 +9,12 @@ for a whole request, lets headers grow to megabytes and starts threads without e
 from __future__ import annotations
 
 import json
+import re
 import selectors
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -27,6 +29,7 @@ IPV6_FREEBIND = 78  # linux/in6.h
 MAX_REQUEST = 8192  # bytes, request line and headers together
 MAX_BODY = 65536  # bytes
 MAX_CONNECTIONS = 32  # more wait in the kernel's queue
+MAX_FROM_ONE = 8  # of these; in the mesh nobody has another address than his own
 DEADLINE = 5.0  # seconds for the whole exchange, so that trickling bytes hold no thread
 
 
@@ -90,6 +93,8 @@ class Server:
         self._posts = frozenset(posts)
         self._name = name
         self._slots = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        self._clients: Counter[str] = Counter()  # address -> its connections
+        self._lock = threading.Lock()  # for these
         self._sockets = [bind(address, port) for address, port in listen]
 
     @property
@@ -107,25 +112,44 @@ class Server:
                 for key, _ in selector.select():
                     self._slots.acquire()
                     try:
-                        connection, _peer = key.fileobj.accept()  # type: ignore[union-attr]
-                        threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
-                    except (OSError, RuntimeError) as error:  # the client left, or no descriptor or thread is free
+                        connection, peer = key.fileobj.accept()  # type: ignore[union-attr]
+                    except OSError as error:  # the client left, or no descriptor is free
                         self._slots.release()
-                        if not isinstance(error, (BlockingIOError, ConnectionError)):
-                            event("http_accept_failed", error=error)
-                            time.sleep(0.1)
+                        _note(error)
+                        continue
+                    try:
+                        self._enter(peer[0])
+                        threading.Thread(target=self._serve, args=(connection, peer[0]), daemon=True).start()
+                    except (ConnectionError, RuntimeError) as error:  # it has enough of them, or no thread is free
+                        connection.close()
+                        self._leave(peer[0])
+                        _note(error)
 
-    def _serve(self, connection: socket.socket) -> None:
+    def _enter(self, client: str) -> None:
+        """Raise a ConnectionError to a client that holds many connections: the others shall have some, too."""
+        with self._lock:
+            self._clients[client] += 1
+            if self._clients[client] > MAX_FROM_ONE:
+                raise ConnectionRefusedError(client)
+
+    def _leave(self, client: str) -> None:
+        with self._lock:
+            self._clients[client] -= 1
+            if not self._clients[client]:
+                del self._clients[client]
+        self._slots.release()
+
+    def _serve(self, connection: socket.socket, client: str) -> None:
         try:
             with connection, suppress(OSError):
                 deadline = time.monotonic() + DEADLINE
-                answer = self._answer(connection, deadline)
+                answer = self._answer(connection, client, deadline)
                 connection.settimeout(max(deadline - time.monotonic(), 0.1))
                 connection.sendall(answer)
         finally:
-            self._slots.release()
+            self._leave(client)
 
-    def _answer(self, connection: socket.socket, deadline: float) -> bytes:
+    def _answer(self, connection: socket.socket, client: str, deadline: float) -> bytes:
         head, complete, rest = _read_head(connection, deadline).partition(b"\r\n\r\n")
         line, *headers = head.split(b"\r\n")
         words = line.decode("latin-1").split(" ")
@@ -145,7 +169,6 @@ class Server:
             if length > MAX_BODY:
                 return self._encode(_problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE))
             body = _read_body(connection, deadline, rest, length)
-        client = connection.getpeername()[0]
         request = Request(path, dict(parse_qsl(query)), client, "POST" if method == "POST" else "GET", body)
         return self._encode(self._respond(request), with_body=method != "HEAD")
 
@@ -167,6 +190,13 @@ class Server:
             "Connection: close\r\n\r\n"
         )
         return head.encode("latin-1") + (body if with_body else b"")
+
+
+def _note(error: Exception) -> None:
+    """Say what kept us from accepting a connection, unless that is an everyday thing."""
+    if not isinstance(error, (BlockingIOError, ConnectionError)):
+        event("http_accept_failed", error=error)
+        time.sleep(0.1)
 
 
 def _read_head(connection: socket.socket, deadline: float) -> bytes:
@@ -198,7 +228,7 @@ def _receive(connection: socket.socket, deadline: float) -> bytes:
 def _content_length(headers: Sequence[bytes]) -> int | None:
     for header in headers:
         name, _, value = header.partition(b":")
-        if name.strip().lower() == b"content-length" and value.strip().isdigit():
+        if name.strip().lower() == b"content-length" and re.fullmatch(rb"[0-9]{1,18}", value.strip()):
             return int(value)
     return None
 

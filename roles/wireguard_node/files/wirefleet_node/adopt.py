@@ -13,22 +13,21 @@ but somebody would have to take it back, and with him dead two nodes would steal
 from __future__ import annotations
 
 import os
-import re
 import socket
 import threading
 import time
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 
 from wirefleet.command import run
+from wirefleet.endpoint import address_of
 
 from .owned import Owned
 from .requests import RequestError, public_key
 from .sessions import parse
 
-ENDPOINT = re.compile(r"(?:\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<v4>[0-9.]+)):(?P<port>[1-9][0-9]{0,4})", re.ASCII)
 DISCARD = 9  # the UDP port of RFC 863
 
 # Seconds after one balancer's request in which another's is the same one, of somebody who has not heard yet what came
@@ -134,13 +133,10 @@ def candidate(peer: object, where: str) -> Candidate:
     if not isinstance(peer, dict) or peer.keys() != {"public_key", "endpoint"}:
         raise RequestError(f'{where}: expected {{"public_key": …, "endpoint": …}}')
     key, endpoint = public_key(peer, where), peer["endpoint"]
-    found = ENDPOINT.fullmatch(endpoint) if isinstance(endpoint, str) else None
     try:
-        address = ip_address(found["v6"] or found["v4"]) if found else None
+        address = address_of(endpoint)
     except ValueError:
-        address = None
-    if not found or address is None or int(found["port"]) > 65535 or (found["v6"] and address.version == 4):
-        raise RequestError(f"{where}.endpoint: expected ADDRESS:PORT")
+        raise RequestError(f"{where}.endpoint: expected ADDRESS:PORT") from None
     if address.is_multicast or address.is_unspecified or address.is_loopback or address.is_link_local:
         raise RequestError(f"{where}.endpoint: no client has {address}")
     return Candidate(key, endpoint)

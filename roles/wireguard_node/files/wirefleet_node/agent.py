@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 import select
 import time
 from dataclasses import asdict, dataclass
@@ -18,6 +19,7 @@ from wirefleet.sdnotify import notify
 
 from . import drain, metrics, observe
 from .adopt import Adoptions, candidate
+from .audit import Audit
 from .checks import Checks
 from .health import DRAINED, FAILED, OK, Observation, Verdict, judge
 from .metrics import PeerCache
@@ -34,6 +36,7 @@ STALE_AFTER = 5.0  # seconds without a look, after which the last verdict counts
 
 API_VERSION = 1  # of what follows
 PEERS, ADOPT, RELEASE = "/v1/peers", "/v1/adopt", "/v1/release"  # for balancers, through the mesh
+SEQUENCE = re.compile(r"[0-9]{1,18}")
 
 STATUS = {OK: 200, DRAINED: 404, FAILED: 503}  # 404: HAProxy's `http-check disable-on-404` keeps the sessions
 
@@ -62,7 +65,13 @@ class Agent:
         self.last = Evaluation(time.monotonic(), Observation("missing", False, {}), Verdict(FAILED, ("starting",)))
         self._peers = PeerCache(config.interface)
         self._owned = Owned(config.interface, config.clients) if config.clients else None
-        self._sessions = Sessions(config.interface, config.probes, self._owned.follow if self._owned else None)
+        self._audit = Audit(config.audit.interval) if config.audit else None
+        self._sessions = Sessions(
+            config.interface,
+            config.probes,
+            follow=self._owned.follow if self._owned else None,
+            watch=self._audit.see if self._audit else None,
+        )
         families = {route.family for route in config.routes}
         self._adoptions = Adoptions(config.interface, config.probes, families, self._owned)
 
@@ -126,7 +135,7 @@ class Agent:
 
     def _list_peers(self, request: Request) -> dict[str, object]:
         seq = request.query.get("since", "0")
-        if not seq.isdecimal():
+        if not SEQUENCE.fullmatch(seq):
             raise RequestError("since: not a number")
         return self._sessions.changes(request.query.get("epoch"), int(seq))
 
@@ -145,9 +154,9 @@ class Agent:
         return {"released": released}
 
     def _follow_clients(self) -> list[str]:
-        """Keep the clients' routes, whether a balancer asks for them or not; return what went wrong."""
+        """Keep the clients' routes and the audit, whether a balancer asks or not; return what went wrong."""
         try:
-            if self._owned:
+            if self._owned or self._audit:
                 self._sessions.keep_up()
         except CommandError as error:
             return [str(error)]

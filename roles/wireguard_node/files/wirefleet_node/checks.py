@@ -42,10 +42,6 @@ class Checks:
         for first in self._first.values():
             first.wait(max(deadline - time.monotonic(), 0))
 
-    def run_once(self) -> None:
-        for check in self._checks:
-            self._record(check)
-
     def _repeat(self, check: Check) -> None:
         while True:
             started = time.monotonic()

@@ -24,7 +24,7 @@ def read(state_dir: Path) -> Drain | None:
         return Drain(**{key: str(document.get(key) or default) for key, default in asdict(UNKNOWN).items()})
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return UNKNOWN
 
 

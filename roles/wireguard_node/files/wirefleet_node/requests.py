@@ -33,7 +33,7 @@ def requested(body: bytes, read: Callable[[object, str], AnyPeer]) -> list[AnyPe
     """
     try:
         document = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RequestError(f"not JSON: {error}") from None
     if not isinstance(document, dict) or document.keys() != {"version", "peers"}:
         raise RequestError('expected {"version": …, "peers": […]}')

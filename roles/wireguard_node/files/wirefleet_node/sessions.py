@@ -63,13 +63,20 @@ class Journal:
 class Sessions:
     """The clients of one interface; asks WireGuard when somebody wants to know, one thread at a time.
 
-    ``follow`` is given each look before it counts, and may add to it.
+    ``follow`` is given each look before it counts, and may add to it; ``watch`` sees it, with the time of day.
     """
 
-    def __init__(self, interface: str, probes: Collection[str], follow: Follow | None = None) -> None:
+    def __init__(
+        self,
+        interface: str,
+        probes: Collection[str],
+        follow: Follow | None = None,
+        watch: Callable[[Mapping[str, Session], float], None] | None = None,
+    ) -> None:
         self._look: Look = partial(read, interface, frozenset(probes))
         if follow:
             self._look = partial(follow, self._look)
+        self._watch = watch
         self._lock = threading.Lock()
         self._journal = Journal()
         self._due = self._seen_at = float("-inf")
@@ -95,7 +102,10 @@ class Sessions:
         now = time.monotonic()
         if now >= self._due:
             self._seen_at = now
-            self._journal.record(self._look())
+            sessions = self._look()
+            self._journal.record(sessions)
+            if self._watch:
+                self._watch(sessions, time.time())
             now = time.monotonic()
             self._due = now + min(max(MIN_AGE, SHARE * (now - self._seen_at)), MAX_AGE)
         return now
@@ -107,13 +117,16 @@ def _entry(key: str, session: Session) -> dict[str, object]:
 
 
 def read(interface: str, probes: Collection[str]) -> dict[str, Session]:
-    """Return the clients that were ever heard of. Never through ``wg show dump``, which prints secret keys."""
+    """Return the clients that were ever heard of. Never through ``wg show dump``, which prints secret keys.
+
+    An endpoint with a zone is on a link of this node, where no balancer has a way to.
+    """
     endpoints = parse(run(["wg", "show", interface, "endpoints"]))
     handshakes = parse(run(["wg", "show", interface, "latest-handshakes"]))
     return {
         key: Session(endpoint, int(handshakes.get(key, 0)))
         for key, endpoint in endpoints.items()
-        if endpoint != "(none)" and key not in probes
+        if endpoint != "(none)" and "%" not in endpoint and key not in probes
     }
 
 

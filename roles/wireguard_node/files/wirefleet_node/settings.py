@@ -48,6 +48,7 @@ SHAPE: dict[str, Shape] = {
     "probes": [str],
     "state_dir": str,
     "per_peer_metrics": bool,
+    "audit": Optional({"interval": Optional(float)}),
 }
 
 
@@ -85,6 +86,13 @@ class Clients:
 
 
 @dataclass(frozen=True)
+class Auditing:
+    """Write when clients come and go; with an ``interval`` in seconds, also who is there, that often."""
+
+    interval: float | None
+
+
+@dataclass(frozen=True)
 class Config:
     cluster: str
     node: str
@@ -101,6 +109,7 @@ class Config:
     probes: frozenset[str]  # public keys of peers that are no clients
     state_dir: Path
     per_peer_metrics: bool
+    audit: Auditing | None
 
 
 def load(path: str | os.PathLike[str]) -> Config:
@@ -150,7 +159,16 @@ def _parse(document: dict[str, Any]) -> Config:
         probes=frozenset(document["probes"]),
         state_dir=Path(document["state_dir"]),
         per_peer_metrics=document["per_peer_metrics"],
+        audit=_audit(document["audit"]),
     )
+
+
+def _audit(audit: dict[str, Any] | None) -> Auditing | None:
+    if audit is None:
+        return None
+    interval: float | None = audit["interval"]
+    _require(interval is None or interval > 0, "audit.interval", "must exceed 0")
+    return Auditing(interval)
 
 
 def _gateway(gateway: dict[str, Any] | None) -> tuple[tuple[Rule, ...], tuple[Route, ...]]:

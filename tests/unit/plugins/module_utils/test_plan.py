@@ -126,6 +126,7 @@ def test_a_cluster_of_two_nodes_a_balancer_and_two_clients() -> None:
     ledger = result.pop("ledger")
     assert result == {
         "families": ["ip"],
+        "mesh_sources": {"ip": ["10.9.0.1", "10.9.0.100", "10.9.0.2"]},
         "nodes": {
             name: {
                 "id": number,

@@ -76,6 +76,13 @@ def steer_variables(
         "source_limit": {"rate": 50, "burst": 200},
         "limits_size": 65536,
         "client_table": 51821,
+        "host": {
+            "firewall": True,
+            "mesh_addresses": ["fd00:1::1"],
+            "mesh_interface": "wf0",
+            "mesh_port": 51821,
+            "mesh_sources": {"ip": ["10.9.0.10", "10.9.0.11"], "ip6": ["fd00:9::10", "fd00:9::11"]},
+        },
     }
     return {"ansible_managed": "Managed", "__haproxy_lb_table": "wirefleet", "__haproxy_lb_steer": {**steer, **changes}}
 

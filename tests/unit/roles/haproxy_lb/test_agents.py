@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import math
 import queue
 import time
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from wirefleet.httpd import Request, Response, Server
 from wirefleet_steer import agents
 from wirefleet_steer.adoption import Move, Session
-from wirefleet_steer.agents import Adopting, Agent, Failed, Heard, Message
+from wirefleet_steer.agents import Adopting, Agent, AgentError, Failed, Heard, Message
 
 MOVE = Move("K=", Session("198.51.100.1:5", 10), "n1", "n2")
 PEER = {"public_key": "K=", "endpoint": "[2001:db8::1]:5", "handshake": 10}
@@ -98,13 +99,21 @@ def test_clocks_are_compared(script: Script) -> None:
         (404, {"error": "Not Found"}, "404: Not Found"),  # an agent of an older version
         (200, {"version": 2}, "speaks version 2, not 1"),
         (200, [], "not an object"),
-        (200, {"version": 1}, "KeyError: 'peers'"),
+        (200, {"version": 1}, "KeyError: 'time'"),
         (200, peers("K="), "string indices"),
-        (200, peers({**PEER, "endpoint": "nowhere"}), "'' does not appear"),
-        (200, peers({**PEER, "endpoint": None}), "rpartition"),
-        (200, peers({**PEER, "handshake": "soon"}), "invalid literal"),
+        (200, peers({**PEER, "public_key": "\x1b[2J"}), "public_key: not one"),
+        (200, peers({**PEER, "endpoint": "nowhere"}), "not ADDRESS:PORT"),
+        (200, peers({**PEER, "endpoint": None}), "not ADDRESS:PORT"),
+        (200, peers({**PEER, "endpoint": "fe80::1%x }\nflush ruleset\n:5"}), "not ADDRESS:PORT"),  # for nft
+        (200, peers({**PEER, "handshake": "soon"}), "handshake: not a whole number"),
+        (200, peers({**PEER, "handshake": 10**400}), "handshake: not a whole number"),  # more than a float holds
         (200, peers({**PEER, "networks": ["10.80.0.5/8"]}), "host bits"),
-        (200, peers(time=None), "TypeError"),
+        (200, peers({**PEER, "networks": ["fd00:80::5%x\nroute flush all\n/128"]}), "zone"),  # for `ip -batch`
+        (200, peers(time=None), "time: not a number"),
+        (200, peers(time=math.nan), "time: not a number"),  # equal to nothing, and near to every clock
+        (200, peers(age=-math.inf), "age: not a number"),
+        (200, peers(epoch="e HTTP/1.1\r\n"), "epoch: not one"),  # we could never ask again
+        (500, {"error": "x" * 10_000}, "500: xxx"),
     ],
 )
 def test_an_answer_that_is_not_understood_is_none(script: Script, status: int, answer: Any, error: str) -> None:
@@ -112,10 +121,16 @@ def test_an_answer_that_is_not_understood_is_none(script: Script, status: int, a
     message = script.agent._look()
     assert isinstance(message, Failed)
     assert error in message.error
+    assert len(message.error) < 300
     assert message.keys == ()
     script.status, script.answer = 200, peers(PEER)
     assert isinstance(script.agent._look(), Heard), "and nothing is left of it"
     assert script.asked[-1].query["since"] == "0"
+
+
+def test_an_answer_that_can_not_be_read_ends_no_thread() -> None:
+    with pytest.raises(AgentError, match="RecursionError"):
+        agents.understood(200, b"[" * 1_000_000)
 
 
 def test_it_is_asked_to_adopt(script: Script) -> None:

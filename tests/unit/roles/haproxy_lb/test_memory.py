@@ -36,7 +36,9 @@ def test_at_first_there_is_nothing(tmp_path: Path) -> None:
         '{"version": 1, "nodes": {"n1": []}}',
         '{"version": 1, "nodes": {"n1": {"a": ["198.51.100.1:1"]}}}',
         '{"version": 1, "nodes": {"n1": {"a": ["198.51.100.1:1", "x"]}}}',
+        '{"version": 1, "nodes": {"n1": {"a": ["fe80::1%x:1", 5]}}}',
         '{"version": 1, "nodes": {"n1": {"a": 5}}}',
+        "[" * 100_000,
     ],
 )
 def test_anything_else_is_refused(tmp_path: Path, text: str) -> None:

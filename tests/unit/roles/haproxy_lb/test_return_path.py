@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: Wirefleet contributors
-"""Routed mode on the balancer: packets for clients through the real ruleset, guard and routes.
+"""Routed mode on the balancer: packets for clients through the real ruleset and routes.
 
 ::
 

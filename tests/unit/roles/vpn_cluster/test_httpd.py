@@ -8,7 +8,7 @@ import socket
 import subprocess
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import pytest
 from wirefleet import httpd
@@ -66,6 +66,7 @@ def test_answers_with_the_pages_status_and_the_version(address: tuple[str, int],
         (b"POST /echo HTTP/1.1\r\n\r\n", 411),
         (b"POST /echo HTTP/1.1\r\nContent-Length: -1\r\n\r\n", 411),
         (b"POST /echo HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % (httpd.MAX_BODY + 1), 413),
+        (b"POST /echo HTTP/1.1\r\nContent-Length: %s\r\n\r\n" % (b"9" * 5000), 411),  # more than int() reads
         (b"GET /broken HTTP/1.1\r\n\r\n", 500),
         (b"GET /healthz\r\n\r\n", 400),
         (b"\x16\x03\x01 \x00\r\n\r\n", 400),
@@ -103,17 +104,52 @@ def test_a_trickling_client_is_cut_off(address: tuple[str, int], monkeypatch: py
         trickle(connection, seconds=5)
 
 
-def test_idle_connections_use_bounded_threads_and_end(
-    address: tuple[str, int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def answered(address: tuple[str, int]) -> bool:
+    with suppress(ConnectionError):
+        return exchange(address, b"GET /healthz HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 503")
+    return False
+
+
+def idle(address: tuple[str, int], count: int, stack: ExitStack, source: str = "127.0.0.1") -> None:
+    for _ in range(count):
+        stack.enter_context(socket.create_connection(address, timeout=5, source_address=(source, 0)))
+
+
+@pytest.fixture
+def ipv4() -> tuple[str, int]:
+    server = Server([("127.0.0.1", 0)], pages, "wirefleet-test/1.0")
+    server.start()
+    return server.addresses[0]
+
+
+def test_one_slow_client_keeps_nobody_else_waiting(ipv4: tuple[str, int]) -> None:
+    before = threading.active_count()
+    with ExitStack() as stack:
+        idle(ipv4, 4 * httpd.MAX_CONNECTIONS, stack, "127.0.0.9")
+        assert all(answered(ipv4) for _ in range(20))
+        assert threading.active_count() - before <= httpd.MAX_FROM_ONE + 1
+
+
+def test_a_slow_client_gets_its_share_back(ipv4: tuple[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(httpd, "DEADLINE", 1.0)
+    with ExitStack() as stack:
+        idle(ipv4, httpd.MAX_FROM_ONE, stack)
+        assert not answered(ipv4), "it has all that one may have"
+        end = time.monotonic() + 10
+        while not answered(ipv4):
+            assert time.monotonic() < end
+            time.sleep(0.1)
+
+
+def test_many_slow_clients_use_bounded_threads_and_end(ipv4: tuple[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(httpd, "DEADLINE", 0.5)
     before = threading.active_count()
     with ExitStack() as stack:
-        for _ in range(2 * httpd.MAX_CONNECTIONS):
-            stack.enter_context(socket.create_connection(address, timeout=5))
+        for number in range(2 * httpd.MAX_CONNECTIONS // httpd.MAX_FROM_ONE):
+            idle(ipv4, httpd.MAX_FROM_ONE, stack, f"127.0.1.{number}")
         time.sleep(0.2)
         assert threading.active_count() - before <= httpd.MAX_CONNECTIONS
-        assert exchange(address, b"GET /healthz HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 503")
+        assert answered(ipv4)
 
 
 @pytest.mark.root

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 import wirefleet
@@ -83,8 +83,8 @@ class Node:
     def cli(self, *argv: str) -> subprocess.CompletedProcess[str]:
         return self.run(*self._cli(*argv))
 
-    def start_agent(self) -> None:
-        self.agent = subprocess.Popen(self._command(*self._cli("run")), stderr=subprocess.DEVNULL)
+    def start_agent(self, journal: int | IO[bytes] = subprocess.DEVNULL) -> None:
+        self.agent = subprocess.Popen(self._command(*self._cli("run")), stderr=journal)
         eventually(lambda: self.get("/healthz")[0] != 0)
 
     def get(self, path: str) -> tuple[int, str]:
@@ -336,6 +336,20 @@ def test_a_client_is_adopted_and_nothing_else_about_it_changes(running: Node, cl
 
 
 @pytest.mark.root
+def test_the_journal_says_who_is_connected_from_where(node: Node, document: dict[str, Any], tmp_path: Path) -> None:
+    node.config.write_text(json.dumps({**document, "audit": {"interval": None}}))
+    with (tmp_path / "journal").open("wb") as journal:
+        node.start_agent(journal)
+    client = Client(node, tmp_path)
+    try:
+        assert node.adopt({"public_key": client.key, "endpoint": AT})[0] == 200
+        line = f'event=client_connected client="{client.key}" endpoint={AT}\n'
+        eventually(lambda: (tmp_path / "journal").read_text().count(line) == 1)
+    finally:
+        client.stop()
+
+
+@pytest.mark.root
 def test_an_old_session_does_not_keep_it_from_beginning_anew(running: Node, client: Client) -> None:
     running.adopt({"public_key": client.key, "endpoint": AT})
     eventually(lambda: client.handshake > 0, seconds=2)
@@ -362,6 +376,7 @@ def test_a_wrong_request_changes_nothing(running: Node, client: Client, peer: di
     assert client.key not in json.loads(body).get("adopting", [])
     assert (client.conf, client.handshake) == (before, 0)
     assert running.get("/v1/peers?since=x")[0] == 400
+    assert running.get(f"/v1/peers?since={'9' * 5000}")[0] == 400, "more than int() reads"
 
 
 @pytest.mark.root

@@ -52,3 +52,18 @@ def test_drain_without_a_state_directory_is_an_error(
     path.write_text(json.dumps({**document, "state_dir": f"{tmp_path}/absent"}))
     assert main(["--config", str(path), "drain"]) == 2
     assert "absent" in capsys.readouterr().err
+
+
+def test_status_without_the_agent_runs_no_check_of_the_operators(
+    tmp_path: Path, document: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They would run as whoever asks, who is root."""
+    document["checks"] = [{"name": "dns", "command": ["touch", f"{tmp_path}/ran"], "timeout": 2, "interval": 10}]
+    document["listen"] = [["127.0.0.1", 1]]
+    path = tmp_path / "node.json"
+    path.write_text(json.dumps(document))
+    assert main(["--config", str(path), "status"]) == 1
+    reasons = json.loads(capsys.readouterr().out)["reasons"]
+    assert reasons[0] == "the agent does not answer"
+    assert "check dns: no result yet" in reasons
+    assert not (tmp_path / "ran").exists()

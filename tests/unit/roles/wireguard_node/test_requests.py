@@ -60,6 +60,7 @@ def test_a_request(endpoint: str) -> None:
     [
         (b"", "not JSON"),
         (b"\xff", "not JSON"),
+        (b"[" * 60_000, "not JSON"),
         (b"[]", "expected"),
         (request(peer(), version=2), "version: this agent reads 1"),
         (request(peer(), version=True), "version"),

@@ -61,7 +61,7 @@ with socket.create_connection((sys.argv[1], 7), 5) as server:
 """
 
 
-def rules(routed: bool) -> str:
+def rules(routed: bool, firewall: bool = True) -> str:
     backend = {"device": "private"}
     variables: dict[str, Any] = {
         "ansible_managed": "Managed",
@@ -74,9 +74,13 @@ def rules(routed: bool) -> str:
         "vpn_port": 51820,
         "vpn_interface": "wg0",
         "vpn_mesh_interface": "wf0",
+        "vpn_mesh_port": 51821,
+        "wireguard_node_firewall": firewall,
         "wireguard_node_mark": 51820,
         "__vpn_routed": routed,
         "__wireguard_node_probes": [],
+        "__wireguard_node_backends": '"backend"',
+        "__vpn_plan": {"mesh_sources": {"ip": ["10.9.0.10", "10.9.0.11"], "ip6": ["fd00:9::10", "fd00:9::11"]}},
         "__wireguard_node_self": {"return_routes": [], "client_routes": [backend] if routed else []},
     }
     text = TEMPLATE.read_text(encoding="utf-8")

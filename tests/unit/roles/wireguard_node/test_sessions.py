@@ -89,7 +89,7 @@ def test_the_answer_is_what_a_balancer_reads(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_only_clients_that_were_heard_of_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     listings = {
-        "endpoints": "a\t198.51.100.1:1\nb\t(none)\nprobe\t10.9.0.10:9\nnew\t[2001:db8::2]:2\n",
+        "endpoints": "a\t198.51.100.1:1\nb\t(none)\nprobe\t10.9.0.10:9\nnew\t[2001:db8::2]:2\nnear\t[fe80::1%eth0]:2\n",
         "latest-handshakes": "a\t100\nb\t0\nprobe\t500\n",
     }
 
