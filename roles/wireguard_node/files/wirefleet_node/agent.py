@@ -9,8 +9,9 @@ import time
 from dataclasses import asdict, dataclass
 from typing import NoReturn
 
-from wirefleet import __version__, prometheus
+from wirefleet import __version__, nft, prometheus
 from wirefleet.command import CommandError
+from wirefleet.config import ConfigError
 from wirefleet.httpd import Request, Response, Server
 from wirefleet.log import event
 from wirefleet.nft import RulesetWatch
@@ -19,6 +20,7 @@ from wirefleet.sdnotify import notify
 from . import drain, metrics, observe
 from .adopt import Adoptions, candidate
 from .checks import Checks
+from .expiry import Expiry
 from .health import DRAINED, FAILED, OK, Observation, Verdict, judge
 from .metrics import PeerCache
 from .owned import Owned, claim
@@ -26,6 +28,7 @@ from .repair import Repairs
 from .requests import RequestError, requested
 from .sessions import Sessions
 from .settings import Config
+from .watched import Watched
 
 INTERVAL = 1.0  # seconds between two looks
 MIN_INTERVAL = 0.2  # seconds, however often the ruleset changes
@@ -63,6 +66,8 @@ class Agent:
         self._peers = PeerCache(config.interface)
         self._owned = Owned(config.interface, config.clients) if config.clients else None
         self._sessions = Sessions(config.interface, config.probes, self._owned.follow if self._owned else None)
+        self._expiry = Expiry(config.interface, config.expiry) if config.expiry else None
+        self._access = Watched(config.access, nft.load) if config.access else None
         families = {route.family for route in config.routes}
         self._adoptions = Adoptions(config.interface, config.probes, families, self._owned)
 
@@ -74,7 +79,7 @@ class Agent:
         """Put back what is missing, then see and judge what is there now."""
         before = self.last.verdict
         lost, errors = self.repairs.restore(self.config)
-        verdict = self._evaluate(lost, errors + self._follow_clients())
+        verdict = self._evaluate(lost, errors + self._follow_files() + self._follow_clients())
         if verdict != before:
             event("state", node=self.config.node, state=verdict.state, reason="; ".join(verdict.reasons) or None)
         return verdict
@@ -143,6 +148,17 @@ class Agent:
         released = self._owned.release(claims) if self._owned else ()
         event("released", clients=len(released), kept=len(claims) - len(released), balancer=request.client)
         return {"released": released}
+
+    def _follow_files(self) -> list[str]:
+        """Enforce what Ansible says of clients while the agent runs; return what went wrong."""
+        errors = []
+        for follow in (self._access and self._access.get, self._expiry and self._expiry.enforce):
+            try:
+                if follow:
+                    follow()
+            except (CommandError, ConfigError, OSError) as error:
+                errors.append(str(error))
+        return errors
 
     def _follow_clients(self) -> list[str]:
         """Keep the clients' routes, whether a balancer asks for them or not; return what went wrong."""

@@ -84,6 +84,11 @@ def cluster(**changes: Any) -> Entry:
         "managed_clients": ["c1"],
         "client_states": {},
         "client_addresses": {},
+        "client_expires": {},
+        "client_groups": {},
+        "client_sites": {},
+        "access": [],
+        "access_default": "allow",
         **changes,
     }
 
