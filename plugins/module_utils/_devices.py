@@ -14,7 +14,20 @@ from ansible_collections.wirefleet.vpn.plugins.module_utils._keys import KeyForm
 
 Item = Mapping[str, Any]
 
-KEYS = ("name", "public_key", "addresses", "state", "owner", "psk", "psk_mask", "routes", "dns")
+KEYS = (
+    "name",
+    "public_key",
+    "addresses",
+    "state",
+    "owner",
+    "psk",
+    "psk_mask",
+    "routes",
+    "dns",
+    "expires",
+    "groups",
+    "networks",
+)
 OWNER_CHARACTERS = 200
 FULL_TUNNEL = ("0.0.0.0/0", "::/0")
 # A search domain, which wg-quick takes beside addresses of servers.

@@ -69,7 +69,11 @@ def endpoint(address: str, port: int) -> str:
 
 
 def service_peers(plan: Mapping[str, Any], seed: str, cluster: str) -> list[Peer]:
-    """Who may talk to a node's wg0: the balancers' health probes and every client."""
+    """Who may talk to a node's wg0: the balancers' health probes and every client that is not suspended.
+
+    An expired client stays among them: when somebody expires is no change of the configuration. Its peer is removed
+    from the interface by the nodes themselves.
+    """
     peers: list[Peer] = [
         {
             "name": f"probe of balancer {name}",
@@ -80,12 +84,14 @@ def service_peers(plan: Mapping[str, Any], seed: str, cluster: str) -> list[Peer
         if balancer["probe_public_key"]
     ]
     for name, client in sorted(plan["clients"].items()):
+        if client["suspended"]:
+            continue
         peers.append(
             {
                 "name": f"client {name}",
                 "public_key": client["public_key"],
                 "preshared_key": preshared_key(seed, cluster, name, client),
-                "allowed_ips": [host_prefix(a) for a in client["addresses"]],
+                "allowed_ips": [*(host_prefix(a) for a in client["addresses"]), *client["networks"]],
             }
         )
     return peers

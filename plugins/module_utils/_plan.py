@@ -14,9 +14,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import netaddr
+from ansible_collections.wirefleet.vpn.plugins.module_utils import _access as access
 from ansible_collections.wirefleet.vpn.plugins.module_utils import _devices
 from ansible_collections.wirefleet.vpn.plugins.module_utils._allocation import AllocationError, allocate
 from ansible_collections.wirefleet.vpn.plugins.module_utils._keys import KeyFormatError, validate_key
+from ansible_collections.wirefleet.vpn.plugins.module_utils._peers import host_prefix
 from ansible_collections.wirefleet.vpn.plugins.module_utils._vips import FAMILIES, Vips
 
 Entry = dict[str, Any]
@@ -25,7 +27,7 @@ Key = tuple[str, str]  # (kind, name)
 # A name ends up in file names, comments of wg-quick files and HAProxy server lines.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,62}")
 NAME_RULE = "letters, digits and _ . @ -, at most 63"
-CLIENT_STATES = ("present", "absent")
+CLIENT_STATES = ("present", "suspended", "absent")
 RETURN_PATHS = ("nat", "routed")
 
 
@@ -107,7 +109,7 @@ class _Planner:
         balancers = {name: self._balancer_underlay(name) for name in self.settings["balancers"]}
         self._stop_on_problems()
         self.problems += self.vips.misplaced(underlay, balancers)
-        self._check_overlaps(underlay, balancers)
+        self._check_overlaps(clients, underlay, balancers)
         self._stop_on_problems()
         entries = self._entries(clients, underlay, balancers)
         self._stop_on_problems()
@@ -164,21 +166,16 @@ class _Planner:
         if not re.fullmatch(r"[^\s\[\]#]+", self.settings["endpoint"]):
             self.problems.append(f"vpn_endpoint: {self.settings['endpoint']!r} is no host name or address")
 
-    def _network(self, variable: str, value: object) -> netaddr.IPNetwork | None:
+    def _network(self, variable: str, value: object) -> None:
         try:
-            network = netaddr.IPNetwork(str(value))
-        except (netaddr.AddrFormatError, ValueError):
-            self.problems.append(f"{variable}: {value!r} is not a network (such as 10.80.0.0/16 or fd00:80::/48)")
-            return None
-        if network.ip != network.network:
-            self.problems.append(f"{variable}: {value} has host bits set; the network is {network.cidr}")
-            return None
-        return network
+            access.network(value)
+        except ValueError as error:
+            self.problems.append(f"{variable}: {error}")
 
     # -- clients ------------------------------------------------------------------------------------------------------
 
     def _clients(self) -> dict[str, Entry]:
-        """Whoever shall be a client: name -> {public_key or None, explicit addresses, psk, psk_mask}."""
+        """Whoever shall be a client, or is suspended: name -> {public_key or None, explicit addresses, psk, terms}."""
         wanted: dict[str, Entry] = {}
         named: set[str] = set()
         for name in self.settings["managed_clients"]:
@@ -187,6 +184,9 @@ class _Planner:
                 "public_key": self.reports.get(name, {}).get("keys", {}).get("client"),
                 "addresses": self.settings["client_addresses"].get(name),
                 "state": self.settings["client_states"].get(name),
+                "expires": self.settings["client_expires"].get(name),
+                "groups": self.settings["client_groups"].get(name),
+                "networks": self.settings["client_sites"].get(name),
             }
             self._add_client("wg_clients", client, wanted, named)
         for index, client in enumerate(self.settings["clients"]):
@@ -195,6 +195,9 @@ class _Planner:
             else:
                 self.problems.append(f"vpn_clients[{index}]: has no name")
         self._check_removals(wanted, named)
+        self._check_sites(wanted)
+        reachable = self._reachable(wanted) if not self.problems else []
+        self.problems += access.check(self.settings["access"], self.settings["access_default"], named, reachable)
         return wanted
 
     def _add_client(self, where: str, client: Mapping[str, Any], wanted: dict[str, Entry], named: set[str]) -> None:
@@ -212,7 +215,7 @@ class _Planner:
             self.problems += [f"{where}: {problem}" for problem in _devices.problems(client)]
         if state not in CLIENT_STATES:
             self.problems.append(f"{where}: state {_devices.shown(state)} is none of {', '.join(CLIENT_STATES)}")
-        elif state == "present":
+        elif state != "absent":
             # A device that brings no key has one that was made for it, in this run or before.
             known = self.settings["device_keys"].get(name) or self._live("client", name).get("public_key")
             key = client.get("public_key") or known
@@ -225,7 +228,61 @@ class _Planner:
                 "explicit": client.get("addresses") or [],
                 "preshared": client.get("psk") is not False,
                 "psk_mask": client.get("psk_mask"),
+                "suspended": state == "suspended",
+                **self._terms(where, client, is_new=not known),
             }
+
+    def _terms(self, where: str, client: Mapping[str, Any], is_new: bool) -> Entry:
+        """What is agreed with a client: {expires (seconds since the epoch, or None), groups, networks behind it}."""
+        terms: Entry = {"expires": None, "groups": [], "networks": []}
+        readers = {
+            "expires": access.expiry,
+            "groups": access.groups,
+            "networks": access.networks,
+        }
+        for term, read in readers.items():
+            try:
+                if client.get(term):
+                    terms[term] = read(client[term])
+            except ValueError as error:
+                self.problems.append(f"{where}: {term}: {error}")
+        if is_new and terms["expires"] is not None and terms["expires"] <= self._now_seconds():
+            self.problems.append(f"{where}: expires: {client['expires']} is over, and the client is new")
+        return terms
+
+    def _now_seconds(self) -> int:
+        return access.expiry(self.now)
+
+    def _check_sites(self, clients: Mapping[str, Entry]) -> None:
+        """Networks behind clients are reached through routes, which have to be theirs alone."""
+        if self.settings["return_path"] != "routed":
+            self.problems += [
+                f"client {name}: networks: {', '.join(client['networks'])} can be reached in routed mode only, and"
+                f" vpn_return_path is {self.settings['return_path']}"
+                for name, client in clients.items()
+                if client["networks"]
+            ]
+        if self.problems:
+            return
+        routes = [netaddr.IPNetwork(route) for route in self.settings["routes"]]
+        for text, site in self._sites(clients):
+            self.problems += [
+                f"{text}: takes in {route} of vpn_routes, which is elsewhere"
+                for route in routes
+                if route.version == site.version and route in site
+            ]
+
+    def _sites(self, clients: Mapping[str, Entry]) -> list[tuple[str, netaddr.IPNetwork]]:
+        """The networks behind clients, each with its name for messages."""
+        return [
+            (f"networks {network} of client {name}", netaddr.IPNetwork(network))
+            for name, client in sorted(clients.items())
+            for network in client["networks"]
+        ]
+
+    def _reachable(self, clients: Mapping[str, Entry]) -> list[netaddr.IPNetwork]:
+        """Where clients may go at all."""
+        return [netaddr.IPNetwork(r) for r in self.settings["routes"]] + [site for _text, site in self._sites(clients)]
 
     def _check_removals(self, wanted: Mapping[str, Entry], named: set[str]) -> None:
         """Nothing disappears by omission, unless the operator said how much may."""
@@ -349,7 +406,12 @@ class _Planner:
             hinted.add(address)
         return hinted
 
-    def _families(self, underlay: Mapping[str, Entry | None], balancers: Mapping[str, Entry | None]) -> list[str]:
+    def _families(
+        self,
+        underlay: Mapping[str, Entry | None],
+        balancers: Mapping[str, Entry | None],
+        sites: Sequence[str],
+    ) -> list[str]:
         """The families in which a packet can go all the way: balancer's public side, its backend, and every node."""
         sides = {f"node {n}": u["backend"] for n, u in underlay.items() if u}
         for name, side in balancers.items():
@@ -371,23 +433,32 @@ class _Planner:
             )
             self.problems.append(f"no address family is common to all nodes and both sides of the balancer: {listed}")
         elif self.settings["return_path"] == "routed":
-            self._check_return_path(families, sides)
+            self._check_return_path(families, sides, "vpn_client_networks has", self.settings["client_networks"])
+            self._check_return_path(families, sides, "a client has networks", sites)
         return families
 
-    def _check_return_path(self, families: Iterable[str], sides: Mapping[str, Mapping[str, Entry]]) -> None:
+    def _check_return_path(
+        self, families: Iterable[str], sides: Mapping[str, Mapping[str, Entry]], what: str, networks: Iterable[str]
+    ) -> None:
         """Packets for clients come back over the backend: from the balancer to each node, in the clients' families."""
-        for text in self.settings["client_networks"]:
+        for text in networks:
             family = _family(text)
             lacking = [where for where, addresses in sides.items() if family not in addresses]
             if family not in families:
                 self.problems.append(
-                    f"vpn_return_path is routed and vpn_client_networks has {text}, but there is no"
+                    f"vpn_return_path is routed and {what} {text}, but there is no"
                     f" IPv{FAMILIES[family]} address at {', '.join(lacking)}"
                 )
 
-    def _check_overlaps(self, underlay: Mapping[str, Entry | None], balancers: Mapping[str, Entry | None]) -> None:
+    def _check_overlaps(
+        self,
+        clients: Mapping[str, Entry],
+        underlay: Mapping[str, Entry | None],
+        balancers: Mapping[str, Entry | None],
+    ) -> None:
         named = [(f"vpn_client_networks {n}", netaddr.IPNetwork(n)) for n in self.settings["client_networks"]]
         named += [(f"vpn_mesh_networks {n}", netaddr.IPNetwork(n)) for n in self.settings["mesh_networks"]]
+        named += self._sites(clients)
         ours = len(named)
         attached: dict[str, str] = {}
         for name, sides in (*underlay.items(), *balancers.items()):
@@ -397,7 +468,7 @@ class _Planner:
         named += [(text, netaddr.IPNetwork(network)) for network, text in sorted(attached.items())]
         for index, (text, network) in enumerate(named[:ours]):
             for other_text, other in named[index + 1 :]:
-                if network.version == other.version and (network in other or other in network):
+                if access.overlap(network, other):
                     self.problems.append(f"networks overlap: {text} and {other_text}")
 
     # -- the ledger ---------------------------------------------------------------------------------------------------
@@ -489,9 +560,10 @@ class _Planner:
         balancers: Mapping[str, Entry | None],
         entries: Mapping[Key, Entry],
     ) -> dict[str, Any]:
-        families = self._families(underlay, balancers)
+        sites = [str(network) for _text, network in self._sites(clients)]
+        families = self._families(underlay, balancers, sites)
         self._stop_on_problems()
-        routed = self.settings["client_networks"] if self.settings["return_path"] == "routed" else []
+        routed = [*self.settings["client_networks"], *sites] if self.settings["return_path"] == "routed" else []
 
         def member(kind: str, name: str) -> Entry:
             entry, mesh = entries[(kind, name)], entries[("mesh", name)]
@@ -526,20 +598,43 @@ class _Planner:
             for n, sides in underlay.items()
             if sides
         }
+        now = self._now_seconds()
+        served = {n: c for n, c in sorted(clients.items()) if c["public_key"]}
+        rules = access.describe(
+            self.settings["access"],
+            self.settings["access_default"],
+            {
+                n: {
+                    "groups": c["groups"],
+                    "prefixes": [
+                        *map(host_prefix, entries[("client", n)]["addresses"] if n in served else []),
+                        *c["networks"],
+                    ],
+                }
+                for n, c in clients.items()
+            },
+            self._reachable(clients),
+        )
+        self.warnings += rules.pop("warnings")
         return {
             "families": families,
             "mesh_sources": {f: self._mesh_sources(f, [*nodes.values(), *lbs.values()]) for f in families},
             "nodes": nodes,
             "balancers": lbs,
+            "sites": sites,
+            "access": rules,
             "clients": {
                 n: {
                     "addresses": entries[("client", n)]["addresses"],
                     "public_key": c["public_key"],
                     "preshared": c["preshared"],
                     **({"psk_mask": c["psk_mask"]} if c["psk_mask"] else {}),
+                    "networks": c["networks"],
+                    "suspended": c["suspended"],
+                    "expires": c["expires"],
+                    "expired": c["expires"] is not None and c["expires"] <= now,
                 }
-                for n, c in sorted(clients.items())
-                if c["public_key"]
+                for n, c in served.items()
             },
             "pending": sorted(
                 [n for n, c in clients.items() if not c["public_key"]]

@@ -18,7 +18,7 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Callable, NamedTuple
@@ -126,13 +126,20 @@ class _Order:
     before: bytes | None
     previous: Config | None
     """None where there was no file, or none that can be read."""
+    expired: frozenset[str] = frozenset()
+    """Public keys of peers that the file has, and the interface shall not have."""
 
     @property
     def rewrites(self) -> bool:
         return self.before != self.text.encode()
 
+    def valid(self, config: Config) -> Device:
+        """The device of a file without the peers that have expired."""
+        peers = {key: peer for key, peer in config.device.peers.items() if key not in self.expired}
+        return replace(config.device, peers=peers)
+
     def target(self, live: Device) -> Device:
-        return settle(self.desired.device, live, self.previous.device if self.previous else None)
+        return settle(self.valid(self.desired), live, self.previous.device if self.previous else None)
 
 
 @dataclass(frozen=True)
@@ -232,9 +239,15 @@ class Interface:
     # --- the two things one can ask for ---
 
     def up(
-        self, text: str, *, enabled: bool = True, require_kernel: bool = False, allow_key_change: bool = False
+        self,
+        text: str,
+        *,
+        enabled: bool = True,
+        require_kernel: bool = False,
+        allow_key_change: bool = False,
+        expired: Collection[str] = (),
     ) -> Outcome:
-        """Make the interface run as `text` says."""
+        """Make the interface run as `text` says, but for the peers with the `expired` public keys."""
         try:
             desired = parse(text)
         except ConfigError as error:
@@ -246,7 +259,7 @@ class Interface:
         with self._exclusively():
             before = self._read()
             previous = _parse_or_none(before)
-            order = _Order(text, desired, before, previous)
+            order = _Order(text, desired, before, previous, frozenset(expired))
             live = self._live()
             self.outcome.public_key = self._public_key(desired)
             self.outcome.before = redact(_decode(before))
@@ -287,12 +300,12 @@ class Interface:
     # --- the three ways up ---
 
     def _start(self, order: _Order) -> None:
-        self.outcome.peers = peer_changes(Device(), order.desired.device)
+        self.outcome.peers = peer_changes(Device(), order.valid(order.desired))
         self._stage(order)
         if order.rewrites:
             self._act("file", self._commit)
         try:
-            self._act("start", lambda: self._bring_up(order.desired))
+            self._act("start", lambda: self._bring_up(order, order.desired))
         except InterfaceError as error:
             with contextlib.suppress(InterfaceError):
                 self._tear_down()
@@ -314,13 +327,13 @@ class Interface:
             if order.rewrites:
                 self._act("file", self._commit)
             if not self.check_mode:
-                self._bring_up(order.desired)
+                self._bring_up(order, order.desired)
         except InterfaceError as error:
             with contextlib.suppress(InterfaceError):
                 self._tear_down()
             self._put_file_back(order.before)
             try:
-                self._bring_up(order.previous)
+                self._bring_up(order, order.previous)
             except InterfaceError as again:
                 raise InterfaceError(f"{because}, and failed: {error}. Nor did the old file start: {again}") from None
             raise InterfaceError(f"{because}, and failed; it runs with its old file again. {error}") from None
@@ -389,7 +402,7 @@ class Interface:
         self._command("wg", "syncconf", self.name, str(file))
         self._verify(target)
 
-    def _bring_up(self, config: Config | None) -> None:
+    def _bring_up(self, order: _Order, config: Config | None) -> None:
         if self.system.has_systemd:
             # Some quick failures in a row must not keep the old configuration from starting again.
             self._systemctl("reset-failed")
@@ -399,8 +412,10 @@ class Interface:
                 raise InterfaceError(f"`systemctl restart {self.unit}` failed:\n{_tail(journal.out)}")
         else:
             self._quick("up")
+        if order.expired:
+            self._command("wg", "set", self.name, *(word for key in order.expired for word in ("peer", key, "remove")))
         if config:
-            self._verify(config.device)
+            self._verify(order.valid(config))
 
     def _tear_down(self) -> None:
         if self.system.has_systemd:

@@ -82,6 +82,14 @@ options:
       - Every peer knows the interface by its public key, so another one by mistake would cut all of them off.
     type: bool
     default: false
+  expired_peers:
+    description:
+      - Public keys of peers that stay in the file, and that the interface shall not have.
+      - For peers that something else on the host removes at their time, such as the agent of a node. Who expires is no
+        change of the configuration then.
+    type: list
+    elements: str
+    default: []
 notes:
   - Without systemd (no C(/run/systemd/system)) the module runs C(wg-quick up) and C(wg-quick down) itself.
   - Two runs on one host wait for each other.
@@ -176,6 +184,7 @@ ARGUMENT_SPEC = {
     "enabled": {"type": "bool", "default": True},
     "implementation": {"type": "str", "choices": ["auto", "kernel"], "default": "auto"},
     "allow_key_change": {"type": "bool", "default": False, "no_log": False},
+    "expired_peers": {"type": "list", "elements": "str", "default": []},
 }
 
 
@@ -191,6 +200,7 @@ def apply(params: dict, check_mode: bool) -> Outcome:
         enabled=params["enabled"],
         require_kernel=params["implementation"] == "kernel",
         allow_key_change=params["allow_key_change"],
+        expired=params["expired_peers"],
     )
 
 

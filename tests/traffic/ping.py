@@ -55,6 +55,11 @@ class Ping:
         return self.sent - len(self._replies)
 
     @property
+    def last(self) -> float:
+        """When the last answer came, in seconds since the epoch."""
+        return max(self._replies.values())
+
+    @property
     def outage(self) -> float:
         """The longest time between two answers, in seconds."""
         times = sorted(self._replies.values())

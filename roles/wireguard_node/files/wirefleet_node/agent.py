@@ -10,8 +10,9 @@ import time
 from dataclasses import asdict, dataclass
 from typing import NoReturn
 
-from wirefleet import __version__, prometheus
+from wirefleet import __version__, nft, prometheus
 from wirefleet.command import CommandError
+from wirefleet.config import ConfigError
 from wirefleet.httpd import Request, Response, Server
 from wirefleet.log import event
 from wirefleet.nft import RulesetWatch
@@ -21,6 +22,7 @@ from . import drain, metrics, observe
 from .adopt import Adoptions, candidate
 from .audit import Audit
 from .checks import Checks
+from .expiry import Expiry
 from .health import DRAINED, FAILED, OK, Observation, Verdict, judge
 from .metrics import PeerCache
 from .owned import Owned, claim
@@ -28,6 +30,7 @@ from .repair import Repairs
 from .requests import RequestError, requested
 from .sessions import Sessions
 from .settings import Config
+from .watched import Watched
 
 INTERVAL = 1.0  # seconds between two looks
 MIN_INTERVAL = 0.2  # seconds, however often the ruleset changes
@@ -72,6 +75,8 @@ class Agent:
             follow=self._owned.follow if self._owned else None,
             watch=self._audit.see if self._audit else None,
         )
+        self._expiry = Expiry(config.interface, config.expiry) if config.expiry else None
+        self._access = Watched(config.access, nft.load) if config.access else None
         families = {route.family for route in config.routes}
         self._adoptions = Adoptions(config.interface, config.probes, families, self._owned)
 
@@ -83,7 +88,7 @@ class Agent:
         """Put back what is missing, then see and judge what is there now."""
         before = self.last.verdict
         lost, errors = self.repairs.restore(self.config)
-        verdict = self._evaluate(lost, errors + self._follow_clients())
+        verdict = self._evaluate(lost, errors + self._follow_files() + self._follow_clients())
         if verdict != before:
             event("state", node=self.config.node, state=verdict.state, reason="; ".join(verdict.reasons) or None)
         return verdict
@@ -152,6 +157,17 @@ class Agent:
         released = self._owned.release(claims) if self._owned else ()
         event("released", clients=len(released), kept=len(claims) - len(released), balancer=request.client)
         return {"released": released}
+
+    def _follow_files(self) -> list[str]:
+        """Enforce what Ansible says of clients while the agent runs; return what went wrong."""
+        errors = []
+        for follow in (self._access and self._access.get, self._expiry and self._expiry.enforce):
+            try:
+                if follow:
+                    follow()
+            except (CommandError, ConfigError, OSError) as error:
+                errors.append(str(error))
+        return errors
 
     def _follow_clients(self) -> list[str]:
         """Keep the clients' routes and the audit, whether a balancer asks or not; return what went wrong."""

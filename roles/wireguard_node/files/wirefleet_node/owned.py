@@ -94,7 +94,8 @@ class Owned:
 
     def _write(self) -> None:
         networks = (network for networks in self._clients.values() for network in networks)
-        self._table.write({**dict.fromkeys(networks, self._into_tunnel), **self._fixed})
+        # A site's network is one of ours: it leads to the balancer but where its gateway is.
+        self._table.write({**self._fixed, **dict.fromkeys(networks, self._into_tunnel)})
 
 
 def claim(peer: object, where: str) -> Claim:

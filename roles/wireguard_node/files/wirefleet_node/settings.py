@@ -41,7 +41,8 @@ SHAPE: dict[str, Shape] = {
             "probes": [str],
         }
     ),
-    "nft": {"family": str, "table": str, "file": str},
+    "nft": {"family": str, "table": str, "file": str, "access": Optional(str)},
+    "expiry": Optional(str),
     "sysctls": MapOf(str),
     "checks": [{"name": str, "command": [str], "timeout": float, "interval": float}],
     "adopters": [str],
@@ -103,6 +104,8 @@ class Config:
     routes: tuple[Route, ...]
     clients: Clients | None  # None: whoever is in the client networks is sent into the tunnel
     table: Table
+    access: Path | None  # elements of sets in the table, loaded whenever they change
+    expiry: Path | None  # when clients expire
     sysctls: Mapping[str, str]  # path below /proc/sys -> wanted content
     checks: tuple[Check, ...]
     adopters: frozenset[str]  # addresses in the mesh that may ask for clients, and tell the node to adopt some
@@ -148,6 +151,8 @@ def _parse(document: dict[str, Any]) -> Config:
         routes=routes,
         clients=clients,
         table=Table(document["nft"]["family"], document["nft"]["table"], document["nft"]["file"]),
+        access=_path(document["nft"]["access"]),
+        expiry=_path(document["expiry"]),
         sysctls=document["sysctls"],
         checks=tuple(
             Check(check["name"], tuple(check["command"]), check["timeout"], check["interval"])
@@ -211,6 +216,10 @@ def _clients(clients: dict[str, Any] | None, interface: str) -> tuple[tuple[Rule
     for i, probe in enumerate(clients["probes"]):
         routes[str(ip_network(_parsed(ip_address, probe, f"clients.probes[{i}]")))] = Hop(interface)
     return tuple(rules), Clients(clients["table"], routes)
+
+
+def _path(text: str | None) -> Path | None:
+    return Path(text) if text else None
 
 
 def _parsed(parse: Any, text: str, key: str) -> Any:

@@ -46,13 +46,21 @@ def host(number: int, mesh_key: str | None, **more: Any) -> dict[str, Any]:
     }
 
 
+CLIENT: dict[str, Any] = {"preshared": False, "networks": [], "suspended": False}
 PLAN = {
     "families": ["ip", "ip6"],
     "nodes": {"n2": host(2, key(2)), "n1": host(1, key(1))},
     "balancers": {"lb1": host(3, key(3), probe_public_key=key(4))},
     "clients": {
-        "bob": {"addresses": ["10.80.0.6"], "public_key": key(6), "preshared": False},
-        "alice": {"addresses": ["10.80.0.5", "fd00:80::5"], "public_key": key(5), "preshared": True},
+        "bob": {**CLIENT, "addresses": ["10.80.0.6"], "public_key": key(6)},
+        "dave": {**CLIENT, "addresses": ["10.80.0.7"], "public_key": key(7), "suspended": True},
+        "alice": {
+            **CLIENT,
+            "addresses": ["10.80.0.5", "fd00:80::5"],
+            "public_key": key(5),
+            "preshared": True,
+            "networks": ["10.31.0.0/24"],
+        },
     },
 }
 
@@ -123,7 +131,7 @@ def test_a_key_from_elsewhere_is_kept_by_its_mask() -> None:
 # -- who talks to whom -------------------------------------------------------------------
 
 
-def test_a_node_serves_the_probes_and_every_client() -> None:
+def test_a_node_serves_the_probes_and_every_client_that_is_not_suspended() -> None:
     assert service_peers(PLAN, SEED, "default") == [
         {
             "name": "probe of balancer lb1",
@@ -134,7 +142,7 @@ def test_a_node_serves_the_probes_and_every_client() -> None:
             "name": "client alice",
             "public_key": key(5),
             "preshared_key": derive_preshared_key(SEED, "default", "alice", key(5)),
-            "allowed_ips": ["10.80.0.5/32", "fd00:80::5/128"],
+            "allowed_ips": ["10.80.0.5/32", "fd00:80::5/128", "10.31.0.0/24"],
         },
         {
             "name": "client bob",
@@ -209,6 +217,7 @@ def test_sections_say_what_a_peer_has_and_nothing_else() -> None:
 def test_ten_thousand_clients_take_about_a_second() -> None:
     clients = {
         f"client-{n}": {
+            **CLIENT,
             "addresses": [f"10.80.{n >> 8}.{n & 255}", f"fd00:80::{n:x}"],
             "public_key": key(n),
             "preshared": True,

@@ -86,6 +86,11 @@ def cluster(**changes: Any) -> Entry:
         "managed_clients": ["c1"],
         "client_states": {},
         "client_addresses": {},
+        "client_expires": {},
+        "client_groups": {},
+        "client_sites": {},
+        "access": [],
+        "access_default": "allow",
         **changes,
     }
 
@@ -160,9 +165,19 @@ def test_a_cluster_of_two_nodes_a_balancer_and_two_clients() -> None:
                 "vips": [],
             }
         },
+        "sites": [],
+        "access": {"enforced": False, "default": "allow", "rules": [], "restricted": []},
         "clients": {
-            "alice": {"addresses": ["10.80.0.1"], "public_key": key("alice"), "preshared": True},
-            "c1": {"addresses": ["10.80.0.2"], "public_key": key("c1"), "preshared": True},
+            name: {
+                "addresses": [address],
+                "public_key": key(name),
+                "preshared": True,
+                "networks": [],
+                "suspended": False,
+                "expires": None,
+                "expired": False,
+            }
+            for name, address in (("alice", "10.80.0.1"), ("c1", "10.80.0.2"))
         },
         "pending": [],
         "warnings": [],
@@ -599,9 +614,9 @@ ADDRESSES = "addresses in vpn_clients or wg_client_addresses"
         ),
         (
             {"clients": [client("alice", state="gone")]},
-            "vpn_clients[0] (alice): state 'gone' is none of present, absent",
+            "vpn_clients[0] (alice): state 'gone' is none of present, suspended, absent",
         ),
-        ({"client_states": {"c1": "gone"}}, "wg_clients (c1): state 'gone' is none of present, absent"),
+        ({"client_states": {"c1": "gone"}}, "wg_clients (c1): state 'gone' is none of present, suspended, absent"),
         (
             {"clients": [{"name": "alice", "public_key": key("c1")}]},
             f"client c1 and client alice have the same public key {key('c1')}",
@@ -631,6 +646,97 @@ ADDRESSES = "addresses in vpn_clients or wg_client_addresses"
 )
 def test_clients_that_can_not_work(changes: Entry, problem: str) -> None:
     assert problems(**changes) == [problem]
+
+
+SITE = "networks 10.31.0.0/24 of client alice"
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        (
+            {"clients": [client("alice", expires="soon")]},
+            "vpn_clients[0] (alice): expires: 'soon' is neither a date such as 2027-01-31 nor such as"
+            " 2027-01-31T18:00:00+01:00",
+        ),
+        (
+            {"client_expires": {"c1": "2026-11-21"}},
+            "wg_clients (c1): expires: 2026-11-21 is over, and the client is new",
+        ),
+        (
+            {"clients": [client("alice", groups="staff")]},
+            "vpn_clients[0] (alice): groups: 'staff' has to be a list of words",
+        ),
+        (
+            {"clients": [client("alice", networks=["10.31.0.1/24"])]},
+            "vpn_clients[0] (alice): networks: 10.31.0.1/24 has host bits set; the network is 10.31.0.0/24",
+        ),
+        (
+            {"clients": [client("alice", networks=["10.31.0.0/24"])], "return_path": "nat"},
+            "client alice: networks: 10.31.0.0/24 can be reached in routed mode only, and vpn_return_path is nat",
+        ),
+        (
+            {"clients": [client("alice", networks=["10.31.0.0/24"])], "client_sites": {"c1": ["10.31.0.128/25"]}},
+            f"networks overlap: {SITE} and networks 10.31.0.128/25 of client c1",
+        ),
+        (
+            {"clients": [client("alice", networks=["10.80.0.0/16"])]},
+            "networks overlap: vpn_client_networks 10.80.0.0/24 and networks 10.80.0.0/16 of client alice",
+        ),
+        (
+            {"clients": [client("alice", networks=["10.31.0.0/24"])], "routes": ["10.31.0.7/32"]},
+            f"{SITE}: takes in 10.31.0.7/32 of vpn_routes, which is elsewhere",
+        ),
+        (
+            {"clients": [client("alice", networks=["fd00:31::/64"])]},
+            "vpn_return_path is routed and a client has networks fd00:31::/64, but there is no IPv6 address at node n1,"
+            " node n2, balancer lb1 (public), balancer lb1 (backend)",
+        ),
+        ({"access_default": "maybe"}, "vpn_access_default: 'maybe' is none of allow, deny"),
+        ({"access": [{"clients": ["carol"]}]}, "vpn_access[0]: clients: there is no client carol"),
+    ],
+)
+def test_terms_that_can_not_work(changes: Entry, problem: str) -> None:
+    assert problems(**{"return_path": "routed", **changes}) == [problem]
+
+
+def test_a_suspended_client_keeps_its_address_and_is_told_apart() -> None:
+    before = ledger_of()
+    result = plan(ledger=before, clients=[client("alice", state="suspended")])
+    assert result["clients"]["alice"]["suspended"]
+    assert result["clients"]["alice"]["addresses"] == ["10.80.0.1"]
+    assert result["ledger"] == before
+
+
+@pytest.mark.parametrize(("now", "expired"), [(NOW, False), (LATER, True)])
+def test_a_known_client_expires_with_the_end_of_the_day(now: str, expired: bool) -> None:
+    result = plan(ledger=ledger_of(), clients=[client("alice", expires="2026-11-22")], now=now)
+    assert result["clients"]["alice"]["expired"] is expired
+    assert result["clients"]["alice"]["expires"] == 1795392000
+
+
+def test_networks_behind_a_client_are_routed_like_clients() -> None:
+    result = plan(clients=[client("alice", networks=["10.31.0.0/24"])], return_path="routed")
+    assert result["sites"] == ["10.31.0.0/24"]
+    assert {route["network"] for route in result["nodes"]["n1"]["client_routes"]} == {"10.80.0.0/24", "10.31.0.0/24"}
+    assert result["balancers"]["lb1"]["steered"][0]["client_networks"] == ["10.80.0.0/24", "10.31.0.0/24"]
+
+
+def test_rules_for_access_are_for_addresses_and_networks() -> None:
+    rule = {"groups": ["staff"], "to": ["10.20.0.0/16"], "ports": ["tcp/443"]}
+    alice = client("alice", groups=["staff"], networks=["10.31.0.0/24"])
+    result = plan(clients=[alice], return_path="routed", access=[rule, {"groups": ["gone"]}])
+    where = ["10.80.0.1/32", "10.31.0.0/24"]
+    assert result["access"] == {
+        "enforced": True,
+        "default": "allow",
+        "rules": [
+            {"from": where, "to": ["10.20.0.0/16"], "ports": ["tcp . 443"]},
+            {"from": [], "to": ["10.0.0.0/8", "10.31.0.0/24"], "ports": ["0-255 . 0-65535"]},
+        ],
+        "restricted": where,
+    }
+    assert result["warnings"] == ["vpn_access[1]: no client is in the group gone"]
 
 
 @pytest.mark.parametrize(
@@ -666,7 +772,7 @@ def test_usable_names(name: str) -> None:
     ("alice", "problem"),
     [
         (client("alice", psk="maybe"), "vpn_clients[0] (alice): psk: 'maybe' is neither true nor false"),
-        (client("alice", state="gone"), "vpn_clients[0] (alice): state 'gone' is none of present, absent"),
+        (client("alice", state="gone"), "vpn_clients[0] (alice): state 'gone' is none of present, suspended, absent"),
     ],
 )
 def test_a_known_client_with_a_mistake_is_not_called_missing(alice: Entry, problem: str) -> None:

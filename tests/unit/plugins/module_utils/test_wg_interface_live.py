@@ -106,9 +106,11 @@ class Host:
     def interface(self, check_mode: bool = False) -> Interface:
         return Interface("wgt", check_mode=check_mode, system=self.system, directory=self.etc)
 
-    def up(self, text: str, *, check_mode: bool = False, allow_key_change: bool = False) -> Outcome:
+    def up(
+        self, text: str, *, check_mode: bool = False, allow_key_change: bool = False, expired: tuple[str, ...] = ()
+    ) -> Outcome:
         self.system.commands.clear()
-        return self.interface(check_mode).up(text, allow_key_change=allow_key_change)
+        return self.interface(check_mode).up(text, allow_key_change=allow_key_change, expired=expired)
 
     def dump(self) -> str:
         return self.system.do("wg show wgt dump")
@@ -434,3 +436,19 @@ def test_lost_file_is_written_again(host: Host) -> None:
     done = host.up(BASE)
     assert done.actions == ["file"]
     assert "until the next restart" in done.warnings[0]
+
+
+def test_an_expired_peer_is_no_difference(host: Host) -> None:
+    host.up(BASE + PEER)
+    host.system.do(f"wg set wgt peer {OTHER} remove")  # as the node's agent does
+    assert not host.up(BASE + PEER, expired=(OTHER,)).changed
+    assert host.up(BASE + PEER).peers.added == [OTHER]
+    assert host.up(BASE + PEER, expired=(OTHER,)).actions == ["sync"]
+    assert host.peers() == {CLIENT}
+
+
+def test_a_restart_brings_no_expired_peer_back(host: Host) -> None:
+    host.up(BASE + PEER, expired=(OTHER,))
+    assert host.peers() == {CLIENT}
+    assert host.up(BASE.replace("Table = off", "Table = off\nPostUp = true") + PEER, expired=(OTHER,)).restarted
+    assert host.peers() == {CLIENT}

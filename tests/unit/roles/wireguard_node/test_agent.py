@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import base64
 import ctypes
 import http.client
 import json
@@ -185,6 +186,51 @@ def test_rules_and_routes_come_back_after_a_link_flap(running: Node) -> None:
     eventually(lambda: sorted(running.routes()) == sorted(before), seconds=2)
     assert "fwmark 0xca6c lookup 51820" in running.run("ip", "rule").stdout
     eventually(lambda: running.get("/healthz")[0] == 200)
+
+
+@pytest.mark.root
+def test_an_expired_peer_goes_and_stays_away(node: Node, document: dict[str, Any], tmp_path: Path) -> None:
+    keys = [base64.b64encode(bytes([i]) * 31 + b"\0").decode() for i in (1, 2)]
+    expiry = tmp_path / "expiry.json"
+    expiry.write_text(json.dumps({"version": 1, "expires": {keys[0]: time.time() + 3600}}))
+    node.config.write_text(json.dumps({**document, "expiry": str(expiry)}))
+
+    def add() -> None:
+        for i, peer in enumerate(keys):
+            assert node.run("wg", "set", "wg0", "peer", peer, "allowed-ips", f"10.80.0.{i}/32").returncode == 0
+
+    def present() -> set[str]:
+        return set(node.run("wg", "show", "wg0", "peers").stdout.split())
+
+    add()
+    node.start_agent()
+    assert present() == set(keys)
+    (tmp_path / "new").write_text(json.dumps({"version": 1, "expires": {keys[0]: time.time() - 1}}))
+    os.replace(tmp_path / "new", expiry)
+    eventually(lambda: present() == {keys[1]})
+    add()
+    eventually(lambda: present() == {keys[1]}, seconds=30)
+    expiry.write_text("{")
+    eventually(lambda: node.get("/healthz")[0] == 503)
+    assert any("expiry.json" in reason for reason in node.reasons())
+
+
+@pytest.mark.root
+def test_elements_follow_their_file(node: Node, document: dict[str, Any], tmp_path: Path) -> None:
+    access = tmp_path / "access.nft"
+
+    def write(address: str) -> None:
+        access.write_text(f"add set inet wirefleet_node who {{ type ipv4_addr; elements = {{ {address} }}; }}\n")
+
+    def elements() -> str:
+        return node.run("nft", "list", "set", "inet", "wirefleet_node", "who").stdout
+
+    write("10.80.0.5")
+    node.config.write_text(json.dumps({**document, "nft": {**document["nft"], "access": str(access)}}))
+    node.start_agent()
+    assert "10.80.0.5" in elements()
+    write("10.80.0.6")
+    eventually(lambda: "10.80.0.6" in elements())
 
 
 @pytest.mark.root

@@ -15,7 +15,7 @@ import pytest
 
 from ..haproxy_lb.conftest import Network
 from ..haproxy_lb.test_firewall import Site as Sender
-from .test_return_path import rules
+from . import rules
 
 LB = {"ip": "10.9.0.10", "ip6": "fd00:9::10"}
 NODE = {"ip": "10.9.0.11", "ip6": "fd00:9::11"}
@@ -43,7 +43,7 @@ class Site(Network):
             self.run("server", "ip", "route", "add", network, "via", PRIVATE[family])
 
     def firewall(self, on: bool, routed: bool = False) -> None:
-        self.run("n1", "nft", "-f", "-", stdin=rules(routed, firewall=on))
+        self.run("n1", "nft", "-f", str(rules.write(self.directory, routed, firewall=on)))
 
 
 @pytest.fixture(scope="module")

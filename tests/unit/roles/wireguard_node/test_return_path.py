@@ -14,19 +14,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
-from ansible.parsing.dataloader import DataLoader
-from ansible.template import Templar, trust_as_template
 
 from ..haproxy_lb.conftest import Network, eventually
+from . import rules
 
-REPOSITORY = Path(__file__).resolve().parents[4]
-TEMPLATE = REPOSITORY / "roles/wireguard_node/templates/node.nft.j2"
-CLIENT_NETWORKS = ["10.80.0.0/24", "fd00:80::/64"]
-ROUTES = ["10.20.0.0/24", "fd00:20::/64"]
 SERVER = {4: "10.20.0.80", 6: "fd00:20::80"}
 NODES = {"n1": {4: "10.80.0.1", 6: "fd00:80::1"}, "n2": {4: "10.80.0.2", 6: "fd00:80::2"}}
 
@@ -61,32 +54,6 @@ with socket.create_connection((sys.argv[1], 7), 5) as server:
 """
 
 
-def rules(routed: bool, firewall: bool = True) -> str:
-    backend = {"device": "private"}
-    variables: dict[str, Any] = {
-        "ansible_managed": "Managed",
-        "vpn_cluster": "default",
-        "__wireguard_node_table": "wirefleet_node",
-        "vpn_routes": ROUTES,
-        "vpn_client_networks": CLIENT_NETWORKS,
-        "vpn_client_to_client": False,
-        "vpn_agent_port": 8051,
-        "vpn_port": 51820,
-        "vpn_interface": "wg0",
-        "vpn_mesh_interface": "wf0",
-        "vpn_mesh_port": 51821,
-        "wireguard_node_firewall": firewall,
-        "wireguard_node_mark": 51820,
-        "__vpn_routed": routed,
-        "__wireguard_node_probes": [],
-        "__wireguard_node_backends": '"backend"',
-        "__vpn_plan": {"mesh_sources": {"ip": ["10.9.0.10", "10.9.0.11"], "ip6": ["fd00:9::10", "fd00:9::11"]}},
-        "__wireguard_node_self": {"return_routes": [], "client_routes": [backend] if routed else []},
-    }
-    text = TEMPLATE.read_text(encoding="utf-8")
-    return str(Templar(DataLoader(), variables=variables).template(trust_as_template(text)))
-
-
 class Site(Network):
     def build(self) -> None:
         for name in ("fabric", "client", "server", *NODES):
@@ -110,11 +77,11 @@ class Site(Network):
 
     def load(self, routed: bool) -> None:
         for name in NODES:
-            self.run(name, "nft", "-f", "-", stdin=rules(routed))
+            self.run(name, "nft", "-f", str(rules.write(self.directory, routed)))
 
     def move(self, node: str) -> None:
         """The client is at this node now."""
-        for version, network in zip((4, 6), ROUTES):
+        for version, network in zip((4, 6), rules.ROUTES):
             self.run("client", "ip", "route", "replace", network, "via", NODES[node][version])
 
     def talk(self, version: int) -> subprocess.Popen[bytes]:

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: Wirefleet contributors
+"""Remove the peers of clients whose time is over, whether a controller can be reached or not.
+
+wg-quick's file still has them: somebody's time being over is no change of the configuration. So they come back when the
+interface is set up anew, and are looked for again and again.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from wirefleet import config
+from wirefleet.command import run
+from wirefleet.config import ConfigError, MapOf, Shape
+from wirefleet.log import event
+
+from .watched import Watched
+
+VERSION = 1
+SHAPE: dict[str, Shape] = {"version": int, "expires": MapOf(float)}
+AGAIN = 10.0  # seconds between two looks for peers that came back
+
+
+@dataclass(frozen=True)
+class Expiries:
+    """``expires`` is in seconds since the epoch, by public key; ``written`` is when this was known."""
+
+    expires: Mapping[str, float]
+    written: float
+
+    def over(self, now: float) -> frozenset[str]:
+        """Who has expired. A clock that is behind the file's own date is wrong, and brings nobody back."""
+        now = max(now, self.written)
+        return frozenset(key for key, at in self.expires.items() if at <= now)
+
+
+def load(path: Path) -> Expiries:
+    """Raise a ConfigError that names the file and the key."""
+    document = config.load(path, SHAPE)
+    if document["version"] != VERSION:
+        raise ConfigError(f"{path}: version: this agent reads version {VERSION}, got {document['version']}")
+    return Expiries(document["expires"], os.stat(path).st_mtime)
+
+
+class Expiry:
+    """Keeps the expired peers away from one interface."""
+
+    def __init__(self, interface: str, file: Path) -> None:
+        self._interface = interface
+        self._file = Watched(file, load)
+        self._over: frozenset[str] = frozenset()
+        self._due = float("-inf")
+
+    def enforce(self) -> None:
+        """Raises a CommandError, a ConfigError or an OSError; the next call tries again."""
+        over, now = self._file.get().over(time.time()), time.monotonic()
+        if over == self._over and now < self._due:
+            return
+        if over:
+            self._remove(over)
+        self._over, self._due = over, now + AGAIN
+
+    def _remove(self, keys: Collection[str]) -> None:
+        live = set(run(["wg", "show", self._interface, "peers"]).split())
+        expired = sorted(live.intersection(keys))
+        if expired:
+            run(["wg", "set", self._interface, *(word for key in expired for word in ("peer", key, "remove"))])
+        for key in expired:
+            event("expired", client=key)

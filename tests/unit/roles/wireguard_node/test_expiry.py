@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: Wirefleet contributors
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from wirefleet.config import ConfigError
+from wirefleet_node.expiry import Expiries, load
+from wirefleet_node.watched import Watched
+
+
+def test_who_has_expired() -> None:
+    expiries = Expiries({"early": 100.0, "late": 200.0}, written=50.0)
+    assert expiries.over(99.9) == frozenset()
+    assert expiries.over(100) == {"early"}
+    assert expiries.over(1000) == {"early", "late"}
+
+
+def test_a_clock_behind_the_file_brings_nobody_back() -> None:
+    assert Expiries({"early": 100.0, "late": 200.0}, written=150.0).over(0) == {"early"}
+
+
+def test_the_file_says_when_it_was_written(tmp_path: Path) -> None:
+    path = tmp_path / "expiry.json"
+    path.write_text(json.dumps({"version": 1, "expires": {"key": 12}}))
+    os.utime(path, (1000, 1000))
+    assert load(path) == Expiries({"key": 12}, 1000)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("{", "Expecting property name"),
+        ('{"version": 2, "expires": {}}', "version: this agent reads version 1, got 2"),
+        ('{"version": 1, "expires": {"key": "soon"}}', 'expires.key: expected number, got "soon"'),
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path: Path, text: str, problem: str) -> None:
+    path = tmp_path / "expiry.json"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as error:
+        load(path)
+    assert str(error.value).startswith(f"{path}: {problem}")
+
+
+def test_a_file_is_read_once_until_it_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    reads: list[str] = []
+
+    def read(path: Path) -> str:
+        reads.append(path.read_text())
+        return reads[-1]
+
+    watched = Watched(path, read)
+    path.write_text("one")
+    assert (watched.get(), watched.get(), reads) == ("one", "one", ["one"])
+    (tmp_path / "new").write_text("two")
+    os.replace(tmp_path / "new", path)
+    assert (watched.get(), reads) == ("two", ["one", "two"])
+
+
+def test_what_could_not_be_read_is_tried_again(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("x")
+    attempts: list[int] = []
+
+    def read(_path: Path) -> str:
+        attempts.append(1)
+        if len(attempts) == 1:
+            raise ConfigError("broken")
+        return "read"
+
+    watched = Watched(path, read)
+    with pytest.raises(ConfigError):
+        watched.get()
+    assert watched.get() == "read"
