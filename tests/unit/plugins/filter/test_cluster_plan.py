@@ -24,6 +24,8 @@ SETTINGS: dict[str, Any] = {
     "mesh_networks": ["fd77::/64"],
     "quarantine_days": 30,
     "max_removals": 0,
+    "client_dns": [],
+    "device_keys": {},
     "nodes": ["n1"],
     "client_states": {},
     "client_addresses": {},

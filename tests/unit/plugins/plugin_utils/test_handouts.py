@@ -5,12 +5,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.wirefleet.vpn.plugins.module_utils._keys import generate_private_key, public_key
+from ansible_collections.wirefleet.vpn.plugins.module_utils._wg_config import parse
 from ansible_collections.wirefleet.vpn.plugins.plugin_utils import _handouts
 from ansible_collections.wirefleet.vpn.plugins.plugin_utils._device_keys import DeviceKeys
 from ansible_collections.wirefleet.vpn.plugins.plugin_utils._handout import Device, Page, Service
@@ -181,3 +185,29 @@ def test_a_plain_hand_out_is_encrypted_from_when_that_is_asked(
     assert all(path.read_bytes().startswith(b"$ANSIBLE_VAULT") for path in (directory / "bob").iterdir())
     with pytest.raises(SecretFileError, match="is encrypted"):
         hand_out(plain)
+
+
+def test_runs_that_are_killed_lose_no_key(tmp_path: Path, plain: SecretFiles) -> None:
+    """The nodes know all of these devices. Whenever a run ends, each key is here, or in a hand-out that is whole."""
+    names = [f"device-{number}" for number in range(30)]
+
+    def opened() -> tuple[DeviceKeys, Handouts]:
+        keys = DeviceKeys(tmp_path / "keys", plain)
+        return keys, Handouts(tmp_path / "handouts", plain, keys, SERVICE, Page("page"), False)
+
+    known = {name: str(key) for name, key in opened()[0].prepare(names, {}, check=False).items()}
+    devices = [device(name, public) for name, public in known.items()]
+    for milliseconds in (20, 80, 160, 320):
+        child = os.fork()
+        if child == 0:
+            opened()[1].write(devices, [], check=False)
+            os._exit(0)
+        time.sleep(milliseconds / 1000)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    opened()[1].write(devices, [], check=False)
+    for name, public in known.items():
+        conf = parse((tmp_path / "handouts" / name / "vpn.conf").read_text())
+        assert public_key(conf.device.private_key) == public
+        assert sorted(path.name for path in (tmp_path / "handouts" / name).glob("vpn.*")) == FILES
+    assert opened()[1].write(devices, [], check=False).written == []
