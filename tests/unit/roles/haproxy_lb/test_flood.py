@@ -64,7 +64,8 @@ def flood(cluster: Cluster, *targets: str, rate: int) -> Iterator[None]:
 
 @pytest.fixture(scope="module", autouse=True)
 def roads(cluster: Cluster) -> None:
-    """The way to the nodes' own addresses, and the way back to addresses that nobody has."""
+    """The way to the nodes' own addresses (which haproxy_lb_firewall closes), and back to addresses that nobody has."""
+    cluster.nft("flush", "chain", "inet", "wirefleet", "forward")
     cluster.run("c2", "ip", "route", "add", "10.9.0.0/24", "via", PUBLIC["ip"])
     cluster.run("lb", "ip", "route", "add", "11.0.0.0/8", "via", CLIENT_ADDRESSES["c2"]["ip"])
 
