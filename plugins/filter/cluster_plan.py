@@ -44,9 +44,10 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description: >-
-    C(families) served, C(nodes), C(balancers) and C(clients) by name with their addresses and public keys, names that
-    are C(pending), the C(ledger) entries after this run, C(warnings) and C(problems). Where there are problems, each a
-    sentence naming host, variable and value, there is nothing else.
+    C(families) served, C(nodes), C(balancers) and C(clients) by name with their addresses and public keys, the C(sites)
+    behind clients, what nodes enforce of C(access), names that are C(pending), the C(ledger) entries after this run,
+    C(warnings) and C(problems). Where there are problems, each a sentence naming host, variable and value, there is
+    nothing else.
   type: dict
 """
 
