@@ -27,8 +27,9 @@ SETTINGS: dict[str, Any] = {
     "client_dns": [],
     "device_keys": {},
     "nodes": ["n1"],
-    "client_states": {},
-    "client_addresses": {},
+    **{f"client_{term}": {} for term in ("states", "addresses", "expires", "groups", "sites")},
+    "access": [],
+    "access_default": "allow",
 }
 REPORTS = [{"name": "n1", "interfaces": {"eth0": {"ip": ["192.0.2.1/24"], "ip6": []}}, "keys": {}, "hints": {}}]
 NOW = "2026-11-22T00:00:00Z"
