@@ -13,10 +13,14 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import netaddr
 from ansible_collections.wirefleet.vpn.plugins.module_utils._allocation import AllocationError, allocate
 from ansible_collections.wirefleet.vpn.plugins.module_utils._keys import KeyFormatError, validate_key
 from ansible_collections.wirefleet.vpn.plugins.module_utils._vips import FAMILIES, Vips
+
+try:
+    import netaddr
+except ImportError:  # Documentation is read without it, too; `build_plan` tells who needs it.
+    netaddr = None
 
 Entry = dict[str, Any]
 Key = tuple[str, str]  # (kind, name)
@@ -45,6 +49,8 @@ def build_plan(
     `reports`: one per host that this run reached (see `host_report`); a host that is not among them is known from the
     ledger or left out as pending. `ledger`: the entries of the newest ledger. `now`: ISO 8601 in UTC.
     """
+    if netaddr is None:
+        raise PlanError(["the controller's Python has no library netaddr (pip install netaddr)"])
     return _Planner(settings, reports, ledger, now).plan()
 
 
