@@ -551,7 +551,8 @@ class _Planner:
         networks of clients, or none.
         """
         sides = balancers[name]
-        assert sides
+        if not sides:
+            raise AssertionError(f"{name} has no addresses yet")
         return {
             "family": family,
             "public_address": self.vips.public(family) or sides["public"][family]["address"],

@@ -144,7 +144,7 @@ class Agent:
 
 def _session(peer: Mapping[str, Any]) -> Session:
     """Raise a ValueError unless the endpoint is an address and a port."""
-    address, _, port = peer["endpoint"].rpartition(":")
+    address, _colon, port = peer["endpoint"].rpartition(":")
     ip_address(address.strip("[]"))
     int(port)
     networks = tuple(str(ip_network(network)) for network in peer.get("networks", ()))  # new: older agents do not route
