@@ -141,7 +141,9 @@ class Steer:
         changed = False
         while True:
             due = min(round_due, inspection_due) if changed else round_due
-            readable, _writable, _failed = select.select([] if changed else [watch], [], [], max(due - time.monotonic(), 0))
+            readable, _writable, _failed = select.select(
+                [] if changed else [watch], [], [], max(due - time.monotonic(), 0)
+            )
             changed = changed or bool(readable)
             now = time.monotonic()
             if changed and now >= inspection_due:
