@@ -52,6 +52,20 @@ lint: $(VENV) ## Check style, types, roles, changelog and argument specification
 	ansible-doc $(patsubst plugins/modules/%.py,wirefleet.vpn.%,$(wildcard plugins/modules/*.py)) > /dev/null
 	antsibull-changelog lint
 	python tests/lint/argument_specs.py
+	python tests/lint/role_tables.py
+	vermin --quiet --target=3.9- --no-tips --violations plugins/modules plugins/module_utils $(DAEMONS)
+	reuse lint --lines
+	check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	mkdocs --quiet build --strict
+
+.PHONY: docs
+docs: $(VENV) ## Make the tables of the roles' READMEs, and the documentation's site in build/site
+	python tests/lint/role_tables.py --write
+	mkdocs --quiet build --strict
+
+.PHONY: sanity
+sanity: build ## Run all of ansible-test sanity on the built archive (minutes)
+	tests/release/sanity build/wirefleet-vpn-*.tar.gz
 
 .PHONY: unit
 unit: $(VENV) ## Run the unit tests, and the parsers on inputs that nobody wrote

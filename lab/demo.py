@@ -140,7 +140,7 @@ def show_reach(lab: Lab, cluster: Cluster) -> None:
         for version in (4, 6):
             page = client.get(url(web(lab, version))).splitlines()[0]
             way = f"{client.name} ── {client.endpoint} ── {cluster.owner(client)}"
-            say(f"{way} ──► {url(web(lab, version))}  “{page}”")
+            say(f"{way} ──► {url(web(lab, version))}  '{page}'")
     print(cluster.balancer.check_output("wirefleet-steer status").replace("\n", "\n   ").join(["   ", ""]))
 
 

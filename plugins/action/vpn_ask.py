@@ -16,7 +16,7 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: str | None = None, task_vars: Mapping[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
-        _, options = self.validate_argument_spec({"argv": {"type": "list", "elements": "str", "required": True}})
+        _unused, options = self.validate_argument_spec({"argv": {"type": "list", "elements": "str", "required": True}})
         try:
             return {"changed": False, "answer": ask(self, options["argv"]), "problem": None}
         except Unanswered as error:

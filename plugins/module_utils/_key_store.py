@@ -266,7 +266,8 @@ class KeyStore:
                 staging.replace(entry.file)
 
     def _generate(self, staging: Staging, entry: Entry) -> KeyFile:
-        assert entry.after is not None
+        if entry.after is None:
+            raise AssertionError(f"{entry.file} is not wanted")
         key = generate_preshared_key() if self.request.preshared else generate_private_key()
         staging.write(entry.file, f"{key}\n".encode(), entry.after.attributes)
         return dataclasses.replace(entry.after, key=key, public_key=self._public_key(key))

@@ -13,13 +13,17 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import netaddr
 from ansible_collections.wirefleet.vpn.plugins.module_utils import _access as access
 from ansible_collections.wirefleet.vpn.plugins.module_utils import _devices
 from ansible_collections.wirefleet.vpn.plugins.module_utils._allocation import AllocationError, allocate
 from ansible_collections.wirefleet.vpn.plugins.module_utils._keys import KeyFormatError, validate_key
 from ansible_collections.wirefleet.vpn.plugins.module_utils._peers import host_prefix
 from ansible_collections.wirefleet.vpn.plugins.module_utils._vips import FAMILIES, Vips
+
+try:
+    import netaddr
+except ImportError:  # Documentation is read without it, too; `build_plan` tells who needs it.
+    netaddr = None
 
 Entry = dict[str, Any]
 Key = tuple[str, str]  # (kind, name)
@@ -48,6 +52,8 @@ def build_plan(
     `reports`: one per host that this run reached (see `host_report`); a host that is not among them is known from the
     ledger or left out as pending. `ledger`: the entries of the newest ledger. `now`: ISO 8601 in UTC.
     """
+    if netaddr is None:
+        raise PlanError(["the controller's Python has no library netaddr (pip install netaddr)"])
     return _Planner(settings, reports, ledger, now).plan()
 
 
@@ -656,7 +662,8 @@ class _Planner:
         networks of clients, or none.
         """
         sides = balancers[name]
-        assert sides
+        if not sides:
+            raise AssertionError(f"{name} has no addresses yet")
         return {
             "family": family,
             "public_address": self.vips.public(family) or sides["public"][family]["address"],

@@ -63,7 +63,7 @@ def choose_secret(name: str, given: str | None, on_nodes: Mapping[str, str], sto
         listed = "; ".join(f"{', '.join(nodes)}{describe(value)}" for value, nodes in held.items())
         raise StateError(f"the nodes do not have the same {name} secret: {listed}")
     if held and given and given not in held:
-        [(live, nodes)] = held.items()
+        live, nodes = next(iter(held.items()))
         raise StateError(
             f"the {name} secret given by variable{describe(given)} is not the one of {', '.join(nodes)}"
             f"{describe(live)}: every client would be cut off"

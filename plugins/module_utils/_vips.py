@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import netaddr
+try:
+    import netaddr
+except ImportError:  # The plan says so before it comes here.
+    netaddr = None
 
 Sides = Mapping[str, Any]  # of a host: {"public": …, "backend": …}, each family -> {address, network, interface}
 

@@ -96,7 +96,7 @@ class Adopter:
         for failure in failures:
             self.adoptions.failed(failure.node, failure.keys, shares)
         gone = set()
-        for name, _, standing in changes(self._previous or state, state):
+        for name, _before, standing in changes(self._previous or state, state):
             if standing is Standing.UP:
                 self._left_at.pop(name, None)
                 self.adoptions.cancel(name)
@@ -107,7 +107,7 @@ class Adopter:
         self._previous = state
         if now >= self._review_due:
             self._review_due = now + REVIEW
-            self.counts = Counter(node for _, node, _ in self.clients())
+            self.counts = Counter(node for _key, node, _session in self.clients())
             self._remember()
             gone = {name for name in self._config.nodes if state.standing(name) is not Standing.UP}
         # Fail static: what looks like the death of all nodes is hardly one, and nobody is moved.

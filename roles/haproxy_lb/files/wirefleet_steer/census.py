@@ -61,7 +61,7 @@ def _attribute(kind: int, text: str) -> bytes:
 def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
     offset = 0
     while offset < len(data):
-        length, kind, *_ = MESSAGE.unpack_from(data, offset)
+        length, kind, *_rest = MESSAGE.unpack_from(data, offset)
         yield kind, data[offset + MESSAGE.size : offset + length]
         offset += length + -length % 4
 
@@ -77,6 +77,6 @@ def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
 def _marks(body: bytes) -> Iterator[int]:
     for kind, elements in _attributes(body):
         if kind == NFTA_SET_ELEM_LIST_ELEMENTS:
-            for _, element in _attributes(elements):
+            for _kind, element in _attributes(elements):
                 value = dict(_attributes(dict(_attributes(element))[NFTA_SET_ELEM_DATA]))[NFTA_DATA_VALUE]
                 yield int.from_bytes(value, "little" if struct.pack("=H", 1)[0] else "big")

@@ -143,7 +143,9 @@ class Steer:
         changed = False
         while True:
             due = min(round_due, inspection_due) if changed else round_due
-            readable, _, _ = select.select([] if changed else [watch], [], [], max(due - time.monotonic(), 0))
+            readable, _writable, _failed = select.select(
+                [] if changed else [watch], [], [], max(due - time.monotonic(), 0)
+            )
             changed = changed or bool(readable)
             now = time.monotonic()
             if changed and now >= inspection_due:
@@ -308,13 +310,13 @@ class Steer:
         for family in self.config.families:
             owners = {
                 client_key(family, session.endpoint): mark(self.config.nodes[name].mark)
-                for _, name, session in clients
+                for _key, name, session in clients
                 if session.family == family
             }
             if owners:
                 taught = kernel.teach(family, self.config.table, list(owners.items()))
                 event("clients_taught", family=family, clients=taught)
-        self._taught.update((key, session.endpoint) for key, _, session in clients)
+        self._taught.update((key, session.endpoint) for key, _name, session in clients)
 
     def _apply(self, target: dict[str, Elements]) -> None:
         """Write the differences in one transaction."""

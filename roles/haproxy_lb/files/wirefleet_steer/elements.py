@@ -78,7 +78,7 @@ def slots(elements: Elements, node: Node) -> int:
 
 def client_key(family: str, endpoint: str) -> str:
     """Return the key of a client, at ADDRESS:PORT, in the map "affinity": see the table for what IPv6 has room for."""
-    address, _, port = endpoint.rpartition(":")
+    address, _colon, port = endpoint.rpartition(":")
     if family == "ip":
         return f"{address} . {port}"
     return f"{int(IPv6Address(address.strip('[]'))) & (1 << 96) - 1:#x} . {port}"

@@ -75,7 +75,7 @@ def assign(family: str, table: str, owners: Sequence[tuple[str, str]]) -> None:
 
     The kernel refuses a whole transaction for one key to delete that it does not have, so a batch that fails is halved.
     """
-    keys = ", ".join(key for key, _ in owners)
+    keys = ", ".join(key for key, _owner in owners)
     add = f"add element {family} {table} affinity {{ {', '.join(f'{key} : {value}' for key, value in owners)} }}\n"
     try:
         nft.apply(f"delete element {family} {table} affinity {{ {keys} }}\n{add}")

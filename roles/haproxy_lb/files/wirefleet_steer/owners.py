@@ -87,7 +87,7 @@ class Claims:
 
     def routes(self) -> Iterator[tuple[str, str]]:
         """Yield each claimed network and its node."""
-        for key, (node, _) in self._winners.items():
+        for key, (node, _since) in self._winners.items():
             for network in self._clients[key][node].networks:
                 yield network, node
 
@@ -195,7 +195,7 @@ class OwnerRoutes:
         now = time.monotonic()
         if self._changed or now < self._release_due[node]:
             return []
-        clients = [client for client, _ in zip(self._claims.beaten(node, now), range(MAX_RELEASE))]
+        clients = [client for client, _count in zip(self._claims.beaten(node, now), range(MAX_RELEASE))]
         if clients:
             self._release_due[node] = now + RELEASE_INTERVAL
         return clients

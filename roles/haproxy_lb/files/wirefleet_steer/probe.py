@@ -48,7 +48,7 @@ def handshake_age(interface: str, key: str, now: float) -> float | None:
 def _value(interface: str, field: str, key: str) -> str | None:
     """Return the peer's value of one field of ``wg show``; None when there is no such peer, or no such value."""
     for line in run(["wg", "show", interface, field]).splitlines():
-        peer, _, value = line.partition("\t")
+        peer, _tab, value = line.partition("\t")
         if peer == key:
             return None if value == "(none)" else value
     return None

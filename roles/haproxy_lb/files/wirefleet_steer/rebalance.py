@@ -68,7 +68,7 @@ class Rebalance:
         moved. ``weights``: nftables family -> node -> weight, of nodes that can adopt.
         """
         known = list(clients)
-        self._stayed = {key: session for key, _, session in known if self._stayed.get(key) == session}
+        self._stayed = {key: session for key, _node, session in known if self._stayed.get(key) == session}
         slack = END if self.active else BEGIN
         steps = [
             step for family, shares in weights.items() for step in self._even_out(family, shares, known, settled, slack)
@@ -129,7 +129,7 @@ class Rebalance:
                 return
             excess[origin] -= 1
             excess[target] += 1
-            _, key, session = movable[origin].pop()
+            _age, key, session = movable[origin].pop()
             yield key, session, origin, target
 
     def _spend(self, wanted: int, now: float) -> int:

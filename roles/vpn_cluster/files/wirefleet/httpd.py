@@ -109,7 +109,7 @@ class Server:
             for sock in self._sockets:
                 selector.register(sock, selectors.EVENT_READ)
             while True:
-                for key, _ in selector.select():
+                for key, _events in selector.select():
                     self._slots.acquire()
                     try:
                         connection, peer = key.fileobj.accept()  # type: ignore[union-attr]
@@ -157,8 +157,8 @@ class Server:
             return self._encode(_problem(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE))
         if not complete or len(words) != 3 or not words[2].startswith("HTTP/1."):
             return self._encode(_problem(HTTPStatus.BAD_REQUEST))
-        method, target, _ = words
-        path, _, query = target.partition("?")
+        method, target, _version = words
+        path, _mark, query = target.partition("?")
         if method not in ("GET", "HEAD") and not (method == "POST" and path in self._posts):
             return self._encode(_problem(HTTPStatus.METHOD_NOT_ALLOWED))
         body = b""
@@ -227,7 +227,7 @@ def _receive(connection: socket.socket, deadline: float) -> bytes:
 
 def _content_length(headers: Sequence[bytes]) -> int | None:
     for header in headers:
-        name, _, value = header.partition(b":")
+        name, _colon, value = header.partition(b":")
         if name.strip().lower() == b"content-length" and re.fullmatch(rb"[0-9]{1,18}", value.strip()):
             return int(value)
     return None

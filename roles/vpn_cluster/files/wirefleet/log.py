@@ -11,9 +11,9 @@ import sys
 _BARE = re.compile(r"[^\s\"=\\\x00-\x1f\x7f]+")
 
 
-def event(name: str, /, **fields: object) -> None:
+def event(kind: str, /, **fields: object) -> None:
     """Write ``event=name key=value key="with spaces"`` to stderr; fields that are None are left out."""
-    words = [f"{key}={_value(value)}" for key, value in {"event": name, **fields}.items() if value is not None]
+    words = [f"{key}={_value(value)}" for key, value in {"event": kind, **fields}.items() if value is not None]
     print(" ".join(words), file=sys.stderr, flush=True)
 
 

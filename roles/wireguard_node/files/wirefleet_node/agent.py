@@ -106,7 +106,7 @@ class Agent:
         notify("READY=1")
         while True:
             started = time.monotonic()
-            readable, _, _ = select.select([watch], [], [], INTERVAL)
+            readable, _writable, _failed = select.select([watch], [], [], INTERVAL)
             if readable:
                 time.sleep(max(MIN_INTERVAL - (time.monotonic() - started), 0))
                 watch.drain()  # before the look: what changes during it wakes us again

@@ -102,6 +102,6 @@ def claim(peer: object, where: str) -> Claim:
     """Read one peer of a request."""
     if not isinstance(peer, dict) or peer.keys() != {"public_key", "handshake"}:
         raise RequestError(f'{where}: expected {{"public_key": …, "handshake": …}}')
-    if type(peer["handshake"]) is not int or peer["handshake"] < 0:
+    if isinstance(peer["handshake"], bool) or not isinstance(peer["handshake"], int) or peer["handshake"] < 0:
         raise RequestError(f"{where}.handshake: expected seconds since the epoch")
     return Claim(public_key(peer, where), peer["handshake"])

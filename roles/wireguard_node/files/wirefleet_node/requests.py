@@ -37,7 +37,11 @@ def requested(body: bytes, read: Callable[[object, str], AnyPeer]) -> list[AnyPe
         raise RequestError(f"not JSON: {error}") from None
     if not isinstance(document, dict) or document.keys() != {"version", "peers"}:
         raise RequestError('expected {"version": …, "peers": […]}')
-    if type(document["version"]) is not int or document["version"] != VERSION:
+    if (
+        not isinstance(document["version"], int)
+        or isinstance(document["version"], bool)
+        or document["version"] != VERSION
+    ):
         raise RequestError(f"version: this agent reads {VERSION}")
     peers = document["peers"]
     if not isinstance(peers, list) or not 0 < len(peers) <= MAX_PEERS:

@@ -1117,3 +1117,8 @@ def test_the_plan_reads_a_report_with_a_netmask() -> None:
     facts = {"interfaces": ["eth0"], "eth0": {"ipv4": {"address": "10.9.0.1", "netmask": "255.255.255.0"}}}
     result = plan([host_report("n1", facts, {}, {})], nodes=["n1"], balancers=[], managed_clients=[])
     assert result["nodes"]["n1"]["backend"]["ip"]["network"] == "10.9.0.0/24"
+
+
+def test_a_controller_without_netaddr_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"{build_plan.__module__}.netaddr", None)
+    assert problems() == ["the controller's Python has no library netaddr (pip install netaddr)"]
