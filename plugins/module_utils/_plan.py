@@ -539,6 +539,7 @@ class _Planner:
             "pending": sorted(
                 [n for n, c in clients.items() if not c["public_key"]]
                 + [n for n, sides in (*underlay.items(), *balancers.items()) if not sides]
+                + [n for n in self.settings["monitors"] if not entries[("mesh", n)].get("public_key")]
             ),
             "usage": usage(
                 [str(n) for variable in ("client_networks", "mesh_networks") for n in self.settings[variable]],

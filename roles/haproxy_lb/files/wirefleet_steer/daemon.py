@@ -226,6 +226,10 @@ class Steer:
             host=shown.host,
             at=time.time(),
             nodes=list(status.rows(self.config, snapshot, sessions, counts)),
+            advice={
+                name: status.advice(self.config, snapshot, node, self.reports.get(name))
+                for name, node in self.config.nodes.items()
+            },
             balancers=sorted([own, *_others(shown)], key=lambda balancer: balancer.name),
             history={name: self._history.of(name) for name in self.config.nodes},
             span=history.SPAN,

@@ -36,6 +36,7 @@ class View:
     host: str  # the balancer whose view this is
     at: float  # Unix time
     nodes: Sequence[Row]
+    advice: Mapping[str, str]  # node -> what can be done
     balancers: Sequence[Balancer]
     history: Mapping[str, Sequence[int]]
     span: float  # seconds that the history covers
@@ -46,7 +47,7 @@ class View:
 def render(view: View) -> str:
     mood, summary = _summary(view.nodes)
     top = max((count for counts in view.history.values() for count in counts), default=0)
-    nodes = "".join(_node(row, view.history.get(row.node, ()), top, view.span) for row in view.nodes)
+    nodes = "".join(_node(row, view, top) for row in view.nodes)
     return f"""<!DOCTYPE html>
 <html lang="en">
 <meta charset="utf-8">
@@ -81,7 +82,7 @@ def _summary(nodes: Sequence[Row]) -> tuple[str, str]:
     return ("draining" if taking else "down"), f"{taking} of {len(nodes)} nodes take clients"
 
 
-def _node(row: Row, counts: Sequence[int], top: int, span: float) -> str:
+def _node(row: Row, view: View, top: int) -> str:
     state, _, note = row.kernel.partition(" ")
     facts = {
         "clients": row.clients,
@@ -93,8 +94,9 @@ def _node(row: Row, counts: Sequence[int], top: int, span: float) -> str:
     listed = "".join(f"<div><dt>{name}<dd>{escape(str(v))}</div>" for name, v in facts.items() if v is not None)
     return (
         f'<li class="{_mood(state)}"><h3>{escape(row.node)}<span class="badge"><i></i>{escape(state)} {escape(note)}'
-        f"</span></h3>{_sparkline(row.node, counts, top, span)}<dl>{listed}</dl>"
-        f'<p class="reason">{escape(row.reason)}</p></li>'
+        f"</span></h3>{_sparkline(row.node, view.history.get(row.node, ()), top, view.span)}<dl>{listed}</dl>"
+        f'<p class="reason">{escape(row.reason)}</p>'
+        + (f"<p>{escape(view.advice[row.node])}</p></li>" if row.kernel != "up" else "</li>")
     )
 
 
@@ -178,7 +180,8 @@ polygon{fill:var(--mood);opacity:.12}
 dl{display:flex;flex-wrap:wrap;gap:.2rem 1.1rem;margin:.4rem 0 0}
 dt{font-size:.75rem;color:var(--faint)}
 dd{margin:0;font-variant-numeric:tabular-nums}
-.reason{color:var(--faint);font-size:.9rem;margin:.5rem 0 0;overflow-wrap:anywhere}
+li p{font-size:.9rem;margin:.5rem 0 0;overflow-wrap:anywhere}
+.reason{color:var(--faint)}
 table{width:100%;border-collapse:collapse;background:var(--card);border:1px solid var(--line);
 border-radius:.4rem;font-size:.9rem}
 td{padding:.35rem .9rem;vertical-align:top;border-top:1px solid var(--line);overflow-wrap:anywhere}

@@ -81,6 +81,7 @@ def cluster(**changes: Any) -> Entry:
         "clients": [client("alice")],
         "nodes": ["n1", "n2"],
         "balancers": ["lb1"],
+        "monitors": [],
         "managed_clients": ["c1"],
         "client_states": {},
         "client_addresses": {},
@@ -157,6 +158,11 @@ def test_a_cluster_of_two_nodes_a_balancer_and_two_clients() -> None:
                 "vips": [],
             }
         },
+        "monitors": {},
+        "usage": [
+            {"network": "10.80.0.0/24", "used": 5, "quarantined": 0, "size": 254},
+            {"network": "fd77::/64", "used": 3, "quarantined": 0, "size": 2**64 - 1},
+        ],
         "clients": {
             "alice": {"addresses": ["10.80.0.1"], "public_key": key("alice"), "preshared": False},
             "c1": {"addresses": ["10.80.0.2"], "public_key": key("c1"), "preshared": True},
@@ -973,3 +979,41 @@ def test_the_plan_reads_a_report_with_a_netmask() -> None:
     facts = {"interfaces": ["eth0"], "eth0": {"ipv4": {"address": "10.9.0.1", "netmask": "255.255.255.0"}}}
     result = plan([host_report("n1", facts, {}, {})], nodes=["n1"], balancers=[], managed_clients=[])
     assert result["nodes"]["n1"]["backend"]["ip"]["network"] == "10.9.0.0/24"
+
+
+# -- monitors -----------------------------------------------------------------------------
+
+MONITOR = {"name": "mon", "interfaces": {}, "keys": {"mesh": key("mesh mon")}, "hints": {}}
+
+
+def test_a_monitor_is_in_the_mesh_and_nowhere_else() -> None:
+    result = plan([*REPORTS, MONITOR], monitors=["mon"])
+    assert result["monitors"] == {"mon": {"mesh_addresses": ["fd77::2"], "mesh_public_key": key("mesh mon")}}
+    assert "mon" not in result["nodes"] | result["balancers"] | result["clients"]
+    assert (result["pending"], result["warnings"]) == ([], [])
+
+
+def test_a_monitor_that_this_run_does_not_reach_stays() -> None:
+    before = plan([*REPORTS, MONITOR], monitors=["mon"])
+    after = plan(ledger=before["ledger"], monitors=["mon"], now=LATER)
+    assert after["ledger"] == before["ledger"]
+    assert after["monitors"] == before["monitors"]
+
+
+def test_a_monitor_without_a_key_is_pending() -> None:
+    assert plan(monitors=["mon"])["pending"] == ["mon"]
+
+
+def test_a_balancer_may_be_a_monitor() -> None:
+    result = plan(monitors=["lb1"])
+    assert result["monitors"]["lb1"]["mesh_addresses"] == result["balancers"]["lb1"]["mesh_addresses"]
+
+
+def test_a_monitor_does_not_disappear_by_omission() -> None:
+    before = ledger_of(reports=[*REPORTS, MONITOR], monitors=["mon"])
+    [problem] = problems(ledger=before)
+    assert problem.startswith("1 known host(s) are missing from vpn_monitors: mon.")
+    after = plan(ledger=before, max_removals=1)
+    assert released(after) == [("mesh", "mon")]
+    assert after["monitors"] == {}
+    assert after["usage"][1]["quarantined"] == 1

@@ -93,7 +93,9 @@ def test_the_others_adopt_the_clients_of_a_node_that_goes(
         scene.hear(node, {key: replace(CLIENTS[key], handshake=NOW + 1)})
     assert scene.round(0.25) == []
     assert capsys.readouterr().err == "event=adopted node=n1 seconds=0.25 adopted=2\n"
-    assert (scene.adopter.runs, scene.adopter.seconds) == (1, pytest.approx(0.25))
+    took = scene.adopter.durations
+    assert (sum(took["failure"].counts), took["failure"].sum) == (1, pytest.approx(0.25))
+    assert sum(took["drain"].counts) == 0
     scene.round()
     assert sum(scene.adopter.counts.values()) == 2
     assert scene.adopter.counts["n1"] == 0

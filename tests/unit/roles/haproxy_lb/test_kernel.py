@@ -40,7 +40,9 @@ def test_a_fresh_table_is_empty(config: Config) -> None:
     assert kernel.read("ip", "wirefleet") is None
     assert kernel.load_table(config) is False
     assert kernel.read("ip", "wirefleet") == EMPTY
-    assert set(kernel.counters("ip6", "wirefleet").values()) == {0}
+    gauges = kernel.gauges("ip6", "wirefleet")
+    assert set(gauges.packets.values()) == {0}
+    assert gauges.sizes == {"sessions": 1048576, "affinity": 1048576, "limits": 65536}
 
 
 @pytest.mark.parametrize("family", ["ip", "ip6"])

@@ -19,7 +19,7 @@ def pages(request: Request) -> Response | None:
     if request.path == "/broken":
         raise RuntimeError("bug")
     if request.path == "/echo":
-        return Response.from_json(200, [request.method, request.query, request.client, request.body.decode()])
+        return Response.from_json(200, [request.method, request.query, request.client, request.server, request.body.decode()])
     return Response.from_json(503, {"path": request.path}) if request.path == "/healthz" else None
 
 
