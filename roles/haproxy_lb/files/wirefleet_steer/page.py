@@ -185,6 +185,7 @@ li p{font-size:.9rem;margin:.5rem 0 0;overflow-wrap:anywhere}
 table{width:100%;border-collapse:collapse;background:var(--card);border:1px solid var(--line);
 border-radius:.4rem;font-size:.9rem}
 td{padding:.35rem .9rem;vertical-align:top;border-top:1px solid var(--line);overflow-wrap:anywhere}
+td:last-child{width:100%}
 tr:first-child td{border-top:0}
 time{color:var(--faint);white-space:nowrap;font-variant-numeric:tabular-nums}
 td span{margin-right:.6em}
