@@ -21,7 +21,10 @@ def test_all_targets_are_up(monitor: Monitor) -> None:
     expected = {(f"wirefleet-{job}", host) for job in ("steer", "haproxy", "host") for host in ("lb1", "lb2")}
     expected |= {(f"wirefleet-{job}", host) for job in ("node", "host") for host in ("n1", "n2")}
     expected |= {("wirefleet-host", "mon")}
-    seen = {(r["metric"]["job"], r["metric"]["instance"]): r["value"][1] for r in monitor.query('up{cluster="default"}')}
+    seen = {
+        (target["metric"]["job"], target["metric"]["instance"]): target["value"][1]
+        for target in monitor.query('up{cluster="default"}')
+    }
     assert seen == dict.fromkeys(expected, "1")
 
 

@@ -69,9 +69,7 @@ def test_nodes_differ_and_lose_their_rules(cluster: Cluster, monitor: Monitor) -
     usage["generation"] += 1
     usage["networks"][0]["used"] = usage["networks"][0]["size"]
     try:
-        with fires(
-            monitor, "WirefleetConfigurationDrift", "WirefleetNetworkNearlyFull", "WirefleetRulesRemoved"
-        ):
+        with fires(monitor, "WirefleetConfigurationDrift", "WirefleetNetworkNearlyFull", "WirefleetRulesRemoved"):
             n2.check_output("echo %s > %s", json.dumps(usage), USAGE)
             n2.check_output("nft delete table inet wirefleet_node")
     finally:
