@@ -18,7 +18,7 @@ from traffic.hosts import Lab, until
 from traffic.monitor import Monitor, photograph
 
 USAGE = "/etc/wirefleet/default/usage.json"
-VIP = "2001:db8:12::1/64"
+VIP = "2001:db8:12::1"
 
 
 @pytest.fixture
@@ -85,9 +85,9 @@ def test_no_node_takes_clients(cluster: Cluster, monitor: Monitor, standby: Clus
                 node.check_output("wirefleet-node drain --reason 'a test'")
             cluster.wait("n1", "drained")
             services(cluster.nodes["n1"], "stop", "wirefleet-node")
-            standby.balancer.check_output("ip address add %s dev public nodad", VIP)
+            standby.balancer.check_output("ip address add %s/64 dev public nodad", VIP)
     finally:
-        standby.balancer.check_output("ip address del %s dev public", VIP)
+        standby.balancer.check_output("ip address del %s/64 dev public", VIP)
         services(cluster.nodes["n1"], "start", "wirefleet-node")
         for node in cluster.nodes.values():
             node.check_output("wirefleet-node undrain")

@@ -25,6 +25,7 @@ SETTINGS: dict[str, Any] = {
     "quarantine_days": 30,
     "max_removals": 0,
     "nodes": ["n1"],
+    "monitors": [],
     "client_states": {},
     "client_addresses": {},
 }

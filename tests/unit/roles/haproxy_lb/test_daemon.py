@@ -412,7 +412,7 @@ def test_status_page(adopting: Steer) -> None:
         response = answer(Request("/", server="fd77::1"))
         assert response is not None
         assert response.content_type == "text/html; charset=utf-8"
-        assert "All 3 nodes take clients" in response.body
+        assert "2 of 3 nodes take clients" in response.body
         assert 'href="http://[fd77::1]:8404/"' in response.body
         roles = re.findall(r"<h3>(lb\d)<span class=\"badge\"><i></i>(\w+)", response.body)
         assert roles == [("lb1", "active"), ("lb2", "standby"), ("lb3", "unreachable")]
