@@ -36,7 +36,7 @@ class DemoError(Exception):
 def main() -> int:
     begin = time.monotonic()
     try:
-        tell(1, "Nine hosts in containers: a balancer, three nodes, two clients, a web server, a monitor")
+        tell(1, "Eight hosts in containers: a balancer, three nodes, two clients, a web server, a monitor")
         run([sys.executable, "lab/lab.py", "up", "demo"])
         tell(2, "One command from an inventory to a cluster")
         site("-e", "vpn_bootstrap=true")

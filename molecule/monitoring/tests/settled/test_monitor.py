@@ -63,7 +63,7 @@ def test_nothing_fires_in_order_nor_in_a_drain(cluster: Cluster, monitor: Monito
     monitor.wait_quiet()
     begin = time.time()
     photograph(fetch(cluster.balancer, "http://127.0.0.1:8052/"), "lab-healthy")
-    with cluster.drained_at_node("n1"):
+    with cluster.drained_at_node(cluster.owner(cluster.clients["c1"])):
         time.sleep(QUIET_SECONDS)
         page = fetch(cluster.balancer, "http://127.0.0.1:8052/")
         photograph(page, "lab-draining")

@@ -188,6 +188,7 @@ td{padding:.35rem .9rem;vertical-align:top;border-top:1px solid var(--line);over
 td:last-child{width:100%}
 tr:first-child td{border-top:0}
 time{color:var(--faint);white-space:nowrap;font-variant-numeric:tabular-nums}
+td b{white-space:nowrap}
 td span{margin-right:.6em}
 footer{color:var(--faint);font-size:.85rem;margin:1.5rem 0 0}
 a{color:inherit}
