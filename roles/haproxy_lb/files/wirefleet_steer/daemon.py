@@ -232,7 +232,7 @@ class Steer:
             },
             balancers=sorted([own, *_others(shown)], key=lambda balancer: balancer.name),
             history={name: self._history.of(name) for name in self.config.nodes},
-            span=history.SPAN,
+            interval=history.INTERVAL,
             events=list(recent),
             stats_url=f"http://{f'[{address}]' if ':' in address else address}:{shown.stats_port}/",
         )

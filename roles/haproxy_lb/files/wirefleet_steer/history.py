@@ -8,8 +8,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 
 INTERVAL = 10.0  # seconds between two samples
-SAMPLES = 180
-SPAN = INTERVAL * SAMPLES
+SAMPLES = 180  # half an hour
 
 
 class History:

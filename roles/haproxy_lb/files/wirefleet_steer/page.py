@@ -39,7 +39,7 @@ class View:
     advice: Mapping[str, str]  # node -> what can be done
     balancers: Sequence[Balancer]
     history: Mapping[str, Sequence[int]]
-    span: float  # seconds that the history covers
+    interval: float  # seconds from one of these to the next
     events: Iterable[Event]
     stats_url: str
 
@@ -94,19 +94,20 @@ def _node(row: Row, view: View, top: int) -> str:
     listed = "".join(f"<div><dt>{name}<dd>{escape(str(v))}</div>" for name, v in facts.items() if v is not None)
     return (
         f'<li class="{_mood(state)}"><h3>{escape(row.node)}<span class="badge"><i></i>{escape(state)} {escape(note)}'
-        f"</span></h3>{_sparkline(row.node, view.history.get(row.node, ()), top, view.span)}<dl>{listed}</dl>"
+        f"</span></h3>{_sparkline(row.node, view.history.get(row.node, ()), top, view.interval)}<dl>{listed}</dl>"
         f'<p class="reason">{escape(row.reason)}</p>'
         + (f"<p>{escape(view.advice[row.node])}</p></li>" if row.kernel != "up" else "</li>")
     )
 
 
-def _sparkline(name: str, counts: Sequence[int], top: int, span: float) -> str:
+def _sparkline(name: str, counts: Sequence[int], top: int, interval: float) -> str:
     """All nodes share one scale, so that they can be compared."""
     if len(counts) < 2:
         return ""
     step = 100 / (len(counts) - 1)
     points = " ".join(f"{i * step:.1f},{27 - 24 * count / (top or 1):.1f}" for i, count in enumerate(counts))
-    label = f"Clients of {name} in the last {_duration(span)}: now {counts[-1]}, at most {max(counts)}"
+    past = _duration(interval * (len(counts) - 1))
+    label = f"Clients of {name} in the last {past}: now {counts[-1]}, at most {max(counts)}"
     return (
         f'<svg viewBox="0 0 100 30" preserveAspectRatio="none" role="img" aria-label="{escape(label)}">'
         f'<title>{escape(label)}</title><polygon points="0,30 {points} 100,30"/><polyline points="{points}"/></svg>'

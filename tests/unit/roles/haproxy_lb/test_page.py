@@ -38,7 +38,7 @@ def view(*nodes: Row, balancers: Mapping[str, str] = {"lb1": ACTIVE, "lb2": STAN
         advice={node.node: f"what to do about {node.node}" for node in nodes},
         balancers=[Balancer(name, role) for name, role in balancers.items()],
         history={node.node: [100 + 9 * (i % 5) for i in range(150)] + [node.clients or 0] * 30 for node in nodes},
-        span=1800.0,
+        interval=10.0,
         events=[Event(1795391000.0 + i, "node", {"node": "n2", "state": "up", "reason": PASSED}) for i in range(30)],
         stats_url="http://127.0.0.1:8404/",
     )
@@ -80,6 +80,12 @@ def test_the_latest_events_come_first() -> None:
     times = re.findall(r"<time>([^<]+)", render(HEALTHY))
     assert len(times) == 20
     assert times == sorted(times, reverse=True)
+
+
+def test_the_line_says_how_far_back_it_goes() -> None:
+    assert "Clients of n1 in the last 29 min 50 s: now 118, at most 136" in render(HEALTHY)
+    short = replace(HEALTHY, history={"n1": [3, 5, 4]})
+    assert "Clients of n1 in the last 20 s: now 4, at most 5" in render(short)
 
 
 def test_nothing_is_known_yet() -> None:
