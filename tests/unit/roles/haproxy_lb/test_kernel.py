@@ -67,6 +67,12 @@ def test_loading_again_keeps_every_element_and_counter(config: Config) -> None:
     assert census("ip", "wirefleet", "sessions") == {0x10000001: 1}
 
 
+def test_elements_of_a_set_have_no_mark(config: Config) -> None:
+    kernel.load_table(config)
+    nft.apply("add element ip wirefleet limits { 198.51.100.1, 198.51.100.2 }")
+    assert census("ip", "wirefleet", "limits") == {0: 2}
+
+
 @pytest.mark.parametrize(
     "old", ["set responders      { type ipv4_addr; ", "map accepting       { type mark : ipv6_addr; "]
 )
