@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.collections
 
 LAB ?= demo
-SCENARIOS ?= default ipv6 routed pair clients access cloud
+SCENARIOS ?= default ipv6 routed pair clients access monitoring cloud
 JOBS ?= 4
 VENV := .venv/.stamp
 DAEMONS = $(patsubst %/__init__.py,%,$(wildcard roles/*/files/*/__init__.py))

@@ -7,10 +7,12 @@ Everything happens in the lab `demo`, which is left running. Whatever is printed
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,7 +36,7 @@ class DemoError(Exception):
 def main() -> int:
     begin = time.monotonic()
     try:
-        tell(1, "Eight hosts in containers: a balancer, three nodes, two clients and a private web server")
+        tell(1, "Eight hosts in containers: a balancer, three nodes, two clients, a web server, a monitor")
         run([sys.executable, "lab/lab.py", "up", "demo"])
         tell(2, "One command from an inventory to a cluster")
         site("-e", "vpn_bootstrap=true")
@@ -50,13 +52,15 @@ def main() -> int:
         if changed := site():
             raise DemoError(f"the second run changed {changed} things; see {LOG}")
         say("changed=0")
+        tell(7, "Somebody watches")
+        pages = show_pages(lab)
     except (DemoError, AssertionError, RuntimeError, subprocess.SubprocessError) as error:
         print(
             f"\nThe demo stopped: {error}\nThe lab still runs, to look at it; `make demo-down` ends it.",
             file=sys.stderr,
         )
         return 1
-    print(HINTS.format(minutes=(time.monotonic() - begin) / 60))
+    print(HINTS.format(minutes=(time.monotonic() - begin) / 60, pages=pages))
     return 0
 
 
@@ -185,8 +189,39 @@ def show_drain(lab: Lab, cluster: Cluster) -> None:
     say(f"{GREEN}{ping}{PLAIN}")
 
 
+def show_pages(lab: Lab) -> str:
+    """Make sure that each page is there for whoever sits at this machine, and return the list of them."""
+    balancer, monitor = (lab.address(name, "uplink", 4) for name in ("lb1", "mon"))
+    pages = {
+        f"http://{balancer}:8052/": "status page of the balancer",
+        f"http://{balancer}:8404/": "HAProxy's statistics",
+        f"http://{monitor}:9090/": "Prometheus",
+        f"http://{monitor}:9093/": "alerts",
+    }
+    for address in pages:
+        until(f"{address} answers", 30, lambda address=address: alive(address))  # type: ignore[misc]
+    targets = json.loads(read(f"http://{monitor}:9090/api/v1/targets?state=active"))["data"]["activeTargets"]
+    say(f"{sum(target['health'] == 'up' for target in targets)} of {len(targets)} targets of Prometheus are up")
+    return "\n".join(f"   {address:28}{what}" for address, what in pages.items())
+
+
+def read(address: str) -> bytes:
+    with urllib.request.urlopen(address, timeout=5) as answer:
+        page: bytes = answer.read()
+    return page
+
+
+def alive(address: str) -> bool:
+    try:
+        return bool(read(address))
+    except OSError:
+        return False
+
+
 HINTS = f"""
 {BOLD}That was all in {{minutes:.1f}} minutes. The lab is yours now:{PLAIN}
+
+{{pages}}
 
    python=.venv/bin/python
    $python lab/lab.py exec demo lb1 -- wirefleet-steer status        which nodes take clients

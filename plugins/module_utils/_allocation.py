@@ -81,6 +81,26 @@ def allocate(
     return {name: holdings[name].entry(pools) for name in sorted(holdings)}
 
 
+def usage(networks: Iterable[str], reserved: Iterable[str], entries: Iterable[Entry]) -> list[Entry]:
+    """How full each network is: addresses that are `used`, `quarantined`, and there at all (`size`)."""
+    pools = _pools(list(networks), list(reserved))
+    used: list[IPAddress] = []
+    quarantined: list[IPAddress] = []
+    for entry in entries:
+        addresses = map(IPAddress, entry.get("addresses", []))
+        (quarantined if "released" in entry else used).extend(addresses)
+        quarantined.extend(map(IPAddress, entry.get("former", {})))
+    return [
+        {
+            "network": str(pool.network),
+            "used": sum(address in pool for address in used),
+            "quarantined": sum(address in pool for address in quarantined),
+            "size": pool.size,
+        }
+        for pool in pools
+    ]
+
+
 class _Clock:
     """The one moment at which everything happens, and how long a quarantine lasts."""
 
@@ -154,6 +174,12 @@ class _Pool:
 
     def text(self, number: int) -> str:
         return str(IPAddress(number, self.version))
+
+    @property
+    def size(self) -> int:
+        """How many addresses there are to give."""
+        taken = sum(min(high, self.last) - max(low, self.first) + 1 for low, high in self.reserved)
+        return self.last - self.first + 1 - taken
 
 
 @dataclass

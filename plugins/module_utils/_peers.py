@@ -100,17 +100,20 @@ def service_peers(plan: Mapping[str, Any], seed: str, cluster: str) -> list[Peer
 def mesh_peers(plan: Mapping[str, Any], host: str, port: int) -> list[Peer]:
     """The other hosts of the management mesh, reached at their backend addresses.
 
+    A monitor speaks first, from wherever it is, and not to other monitors.
+
     A node speaks to balancers first, by a keepalive: one that comes back from the dead would otherwise be sent packets
     of its old session, and the balancer would need WireGuard's 15 s to find out.
     """
     family = plan["families"][0]
-    members = {**plan["nodes"], **plan["balancers"]}
+    served = {**plan["nodes"], **plan["balancers"]}
+    members = {**plan["monitors"], **served} if host in served else served
     return [
         {
             "name": name,
             "public_key": member["mesh_public_key"],
             "allowed_ips": [host_prefix(a) for a in member["mesh_addresses"]],
-            "endpoint": endpoint(member["backend"][family]["address"], port),
+            "endpoint": endpoint(member["backend"][family]["address"], port) if name in served else None,
             "keepalive": MESH_KEEPALIVE if host in plan["nodes"] and name in plan["balancers"] else None,
         }
         for name, member in sorted(members.items())

@@ -15,7 +15,7 @@ from typing import Any
 
 from ansible_collections.wirefleet.vpn.plugins.module_utils import _access as access
 from ansible_collections.wirefleet.vpn.plugins.module_utils import _devices
-from ansible_collections.wirefleet.vpn.plugins.module_utils._allocation import AllocationError, allocate
+from ansible_collections.wirefleet.vpn.plugins.module_utils._allocation import AllocationError, allocate, usage
 from ansible_collections.wirefleet.vpn.plugins.module_utils._keys import KeyFormatError, validate_key
 from ansible_collections.wirefleet.vpn.plugins.module_utils._peers import host_prefix
 from ansible_collections.wirefleet.vpn.plugins.module_utils._vips import FAMILIES, Vips
@@ -48,7 +48,8 @@ def build_plan(
 ) -> dict[str, Any]:
     """Return the plan of the cluster.
 
-    `settings`: the vpn_* variables without their prefix, plus the member lists `nodes`, `balancers`, `managed_clients`.
+    `settings`: the vpn_* variables without their prefix, plus the member lists `nodes`, `balancers`, `monitors` and
+    `managed_clients`.
     `reports`: one per host that this run reached (see `host_report`); a host that is not among them is known from the
     ledger or left out as pending. `ledger`: the entries of the newest ledger. `now`: ISO 8601 in UTC.
     """
@@ -142,7 +143,8 @@ class _Planner:
                 f"{host}: is in wireguard_nodes and in haproxy_lbs, but a balancer steers packets that it forwards,"
                 " and those for a node on the same host are not forwarded: use two hosts"
             )
-        for group, hosts in (("wireguard_nodes", nodes), ("haproxy_lbs", balancers)):
+        groups = (("wireguard_nodes", nodes), ("haproxy_lbs", balancers), ("vpn_monitors", self.settings["monitors"]))
+        for group, hosts in groups:
             self.problems += [
                 f"{group}: {host!r} is no usable name ({NAME_RULE})" for host in hosts if not NAME.fullmatch(host)
             ]
@@ -308,6 +310,7 @@ class _Planner:
         for kind, group, members in (
             ("node", "wireguard_nodes", self.settings["nodes"]),
             ("probe", "haproxy_lbs", self.settings["balancers"]),
+            ("monitor", "vpn_monitors", self.settings["monitors"]),
         ):
             gone = self._gone(kind, members)
             if len(gone) > most:
@@ -489,7 +492,8 @@ class _Planner:
         inner = [f"client {n}" for n, c in clients.items() if c["public_key"]]
         inner += [f"node {n}" for n, sides in underlay.items() if sides]
         inner += [f"probe {n}" for n, sides in balancers.items() if sides]
-        mesh = [f"mesh {n}" for n, sides in (*underlay.items(), *balancers.items()) if sides]
+        members = {n for n, sides in (*underlay.items(), *balancers.items()) if sides}
+        mesh = [f"mesh {n}" for n in members.union(self.settings["monitors"])]
         explicit = {f"client {n}": c["explicit"] for n, c in clients.items() if c["public_key"] and c["explicit"]}
         entries = self._allocate(inner, "client_networks", explicit, ("client", "node", "probe"))
         entries.update(self._allocate(mesh, "mesh_networks", {}, ("mesh",)))
@@ -506,6 +510,8 @@ class _Planner:
             if kind in ("node", "probe"):
                 entry["underlay"] = (underlay if kind == "node" else balancers)[name]
         self._number_nodes(entries)
+        # Monitors have no address but that of the mesh; their own entries keep them from being forgotten.
+        entries.update({("monitor", n): {"kind": "monitor", "name": n} for n in self.settings["monitors"]})
         self._check_keys(entries)
         return entries
 
@@ -571,14 +577,13 @@ class _Planner:
         self._stop_on_problems()
         routed = [*self.settings["client_networks"], *sites] if self.settings["return_path"] == "routed" else []
 
+        def mesh_member(name: str) -> Entry:
+            mesh = entries[("mesh", name)]
+            return {"mesh_addresses": mesh["addresses"], "mesh_public_key": mesh.get("public_key")}
+
         def member(kind: str, name: str) -> Entry:
-            entry, mesh = entries[(kind, name)], entries[("mesh", name)]
-            return {
-                "addresses": entry["addresses"],
-                "mesh_addresses": mesh["addresses"],
-                "mesh_public_key": mesh.get("public_key"),
-                **entry["underlay"],
-            }
+            entry = entries[(kind, name)]
+            return {"addresses": entry["addresses"], **mesh_member(name), **entry["underlay"]}
 
         lbs = {
             n: {
@@ -624,11 +629,15 @@ class _Planner:
         self.warnings += rules.pop("warnings")
         return {
             "families": families,
-            "mesh_sources": {f: self._mesh_sources(f, [*nodes.values(), *lbs.values()]) for f in families},
+            # A monitor may be anywhere.
+            "mesh_sources": {}
+            if self.settings["monitors"]
+            else {f: self._mesh_sources(f, [*nodes.values(), *lbs.values()]) for f in families},
             "nodes": nodes,
             "balancers": lbs,
             "sites": sites,
             "access": rules,
+            "monitors": {n: mesh_member(n) for n in self.settings["monitors"]},
             "clients": {
                 n: {
                     "addresses": entries[("client", n)]["addresses"],
@@ -645,6 +654,12 @@ class _Planner:
             "pending": sorted(
                 [n for n, c in clients.items() if not c["public_key"]]
                 + [n for n, sides in (*underlay.items(), *balancers.items()) if not sides]
+                + [n for n in self.settings["monitors"] if not entries[("mesh", n)].get("public_key")]
+            ),
+            "usage": usage(
+                [str(n) for variable in ("client_networks", "mesh_networks") for n in self.settings[variable]],
+                [str(r) for r in self.settings["reserved_addresses"]],
+                entries.values(),
             ),
             "ledger": [entries[key] for key in sorted(entries)],
             "warnings": self.warnings,

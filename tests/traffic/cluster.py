@@ -110,13 +110,13 @@ class Cluster:
         return time.monotonic() - begin
 
     def dropped(self) -> dict[str, int]:
-        """Packets that the steering tables dropped, by reason."""
+        """Packets that the steering tables dropped, by reason; other counters count what passes."""
         counted: dict[str, int] = {}
         for family in ("ip", "ip6"):
             listed = json.loads(self.balancer.check_output("nft --json list counters table %s wirefleet", family))
             for counter in (item["counter"] for item in listed["nftables"] if "counter" in item):
                 counted[counter["name"]] = counted.get(counter["name"], 0) + counter["packets"]
-        return counted
+        return {name: packets for name, packets in counted.items() if name not in ("begun", "answered", "copies")}
 
     def owner(self, client: Client, among: Iterable[str] | None = None) -> str:
         """The node with the client's session: of those that know its present port, the one with the last handshake."""

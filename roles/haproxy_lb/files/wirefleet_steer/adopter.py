@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wirefleet.log import event
+from wirefleet.prometheus import Histogram
 
 from . import memory
 from .adoption import MAX_BATCH, Adoptions, Move, Roster, Session, Shares, wrong_clocks
@@ -24,6 +25,7 @@ from .owners import OwnerRoutes
 REVIEW = 5.0  # seconds: who was left behind, or came to light only after its node had gone?
 AGENT_GRACE = 10.0  # seconds in which an agent that is not there, at a node that is, may come back
 FRESH = 5.0  # seconds: an agent that was silent for longer is not asked to adopt anybody
+DURATIONS = (0.25, 0.5, 1, 2, 3, 5, 10, 20, 60, 120)  # seconds: bounds of the histogram
 LATE = 1.0  # seconds: a handshake that was answered before a node was drained may be confirmed as much later
 
 
@@ -41,9 +43,9 @@ class Tenants:
 class Adopter:
     """What other threads may look at:
 
-    ``counts``: node -> clients, as of the last review. ``runs`` and ``seconds``: how many times the clients of a node
-    were adopted, and how long that took in all. ``silent``: agent that is not heard -> why. ``seen_at``: when each node
-    looked at what the roster has of it, on the monotonic clock.
+    ``counts``: node -> clients, as of the last review. ``durations``: how long it took until a node's clients were
+    adopted, by what it went for, "failure" or "drain". ``silent``: agent that is not heard -> why. ``seen_at``: when
+    each node looked at what the roster has of it, on the monotonic clock.
     """
 
     def __init__(self, config: Config, adoption: Adoption, file: Path | None = None) -> None:
@@ -51,8 +53,8 @@ class Adopter:
         self.roster = Roster()
         self.adoptions = Adoptions(adoption.rate)
         self.counts: Mapping[str, int] = {}
-        self.runs = 0
-        self.seconds = 0.0
+        self.durations = {cause: Histogram(DURATIONS) for cause in ("failure", "drain")}
+        self._causes: dict[str, str] = {}  # node -> what its clients leave it for
         self.silent: dict[str, str] = {}
         self._config = config
         self._max_idle = adoption.max_idle
@@ -114,12 +116,11 @@ class Adopter:
         if active and not state.held and self._knows_who_can(state):
             for name in gone:
                 if not _may_recover(state, name, now):
-                    self._leave(name, shares, now)
+                    self._leave(name, state, shares, now)
             for target, batch in self.adoptions.batches(now):
                 self._agents[target].adopt(batch)
         for ended in self.adoptions.settle(self.roster, self.seen_at, now):
-            self.runs += 1
-            self.seconds += ended.seconds
+            self.durations[self._causes.pop(ended.origin)].observe(ended.seconds)
             self._review_due = now
             event("adopted", node=ended.origin, seconds=f"{ended.seconds:.2f}", **ended.results)
         for name, agent in self._agents.items():
@@ -189,9 +190,10 @@ class Adopter:
         complete = self.seen_at.get(name, float("-inf")) > self._left_at.get(name, float("-inf")) + LATE
         return Tenants({key: session.handshake for key, session in sessions.items()}, complete)
 
-    def _leave(self, name: str, shares: Shares, now: float) -> None:
+    def _leave(self, name: str, state: State, shares: Shares, now: float) -> None:
         planned = self.adoptions.plan(name, self.roster, shares, time.time() - self._max_idle, now)
         if planned:
+            self._causes.setdefault(name, "failure" if state.standing(name) is Standing.DOWN else "drain")
             event("adoption", node=name, clients=planned)
 
     def shares(self, state: State, now: float) -> Shares:

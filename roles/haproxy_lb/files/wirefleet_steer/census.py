@@ -31,7 +31,7 @@ TYPE_MASK = 0x3FFF  # the two bits above are flags
 
 
 def census(family: str, table: str, name: str) -> Counter[int]:
-    """Return mark -> number of elements. Raises OSError when there is no such map."""
+    """Return mark -> number of elements; those of a set count as mark 0. Raises OSError when there is no such map."""
     counts: Counter[int] = Counter()
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER) as sock:
         sock.settimeout(5.0)
@@ -78,5 +78,6 @@ def _marks(body: bytes) -> Iterator[int]:
     for kind, elements in _attributes(body):
         if kind == NFTA_SET_ELEM_LIST_ELEMENTS:
             for _kind, element in _attributes(elements):
-                value = dict(_attributes(dict(_attributes(element))[NFTA_SET_ELEM_DATA]))[NFTA_DATA_VALUE]
+                data = dict(_attributes(element)).get(NFTA_SET_ELEM_DATA, b"")
+                value = dict(_attributes(data)).get(NFTA_DATA_VALUE, b"")
                 yield int.from_bytes(value, "little" if struct.pack("=H", 1)[0] else "big")

@@ -47,6 +47,7 @@ SHAPE: dict[str, Shape] = {
     "vips": Optional([str]),
     "in_order": Optional(str),
     "listen": [(str, int)],
+    "status": Optional({"host": str, "listen": [(str, int)], "stats_port": int, "balancers": MapOf((str, int))}),
 }
 
 
@@ -98,6 +99,16 @@ class Owners:
 
 
 @dataclass(frozen=True)
+class Status:
+    """The status page: ``listen`` are addresses for it alone, ``balancers`` the other daemons by their hosts."""
+
+    host: str
+    listen: tuple[tuple[str, int], ...]
+    stats_port: int
+    balancers: Mapping[str, tuple[str, int]]
+
+
+@dataclass(frozen=True)
 class Config:
     """Times are in seconds."""
 
@@ -117,6 +128,7 @@ class Config:
     vips: tuple[str, ...]  # addresses that only the active balancer has; none: every balancer is
     in_order: str | None  # the file to touch while all is in order
     listen: tuple[tuple[str, int], ...]
+    status: Status | None
 
 
 def load(path: str | os.PathLike[str]) -> Config:
@@ -156,7 +168,14 @@ def _config(read: dict) -> Config:
         vips=_vips(read["vips"] or []),
         in_order=read["in_order"],
         listen=tuple(read["listen"]),
+        status=_status(read["status"]),
     )
+
+
+def _status(read: dict | None) -> Status | None:
+    if read is None:
+        return None
+    return Status(read["host"], tuple(read["listen"]), read["stats_port"], read["balancers"])
 
 
 def _return_window(check: dict) -> float:

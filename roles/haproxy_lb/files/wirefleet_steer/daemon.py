@@ -9,6 +9,7 @@ import select
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import partial
 from itertools import cycle
@@ -16,16 +17,17 @@ from pathlib import Path
 from typing import NoReturn
 
 from wirefleet import __version__, prometheus
+from wirefleet.cli import answers
 from wirefleet.command import CommandError
 from wirefleet.httpd import Request, Response, Server
-from wirefleet.log import event
+from wirefleet.log import event, recent
 from wirefleet.nft import RulesetWatch, apply
 from wirefleet.sdnotify import notify
 
-from . import haproxy, kernel, metrics, probe
+from . import haproxy, history, kernel, metrics, page, probe, status
 from .adopter import Adopter
 from .census import census
-from .config import Config
+from .config import Config, Status
 from .damping import Damper
 from .decide import NodeState, Standing, State, changes, collapsed_at, decide
 from .elements import EMPTY, Elements, client_key, mark, script, standing, wanted
@@ -49,6 +51,21 @@ def prepare(config: Config) -> None:
         event("table_replaced", table=config.table, reason="a set or map is defined otherwise", sessions="lost")
 
 
+def _others(shown: Status) -> list[page.Balancer]:
+    """Ask the other balancers, all at once: one that is dead takes its time."""
+
+    def ask(name: str) -> page.Balancer:
+        answer = next(answers([shown.balancers[name]], "/healthz"), None)
+        if answer is None:
+            return page.Balancer(name, page.UNREACHABLE)
+        return page.Balancer(name, page.ACTIVE if answer.get("active") else page.STANDBY, answer.get("problem"))
+
+    if not shown.balancers:
+        return []
+    with ThreadPoolExecutor(len(shown.balancers)) as pool:
+        return list(pool.map(ask, shown.balancers))
+
+
 def _memory() -> Path | None:
     """Return the file for what has to outlive us, where systemd has made a directory for it."""
     directory = os.environ.get("RUNTIME_DIRECTORY")
@@ -59,7 +76,7 @@ class Steer:
     """What the daemon knows.
 
     ``elements`` is what the table held when we last looked or wrote, by family; ``totals`` counts events (restores,
-    holds), ``transitions`` the changes of each node's standing.
+    holds), ``transitions`` the changes of each node's standing, by the new one.
     """
 
     def __init__(self, config: Config) -> None:
@@ -68,7 +85,7 @@ class Steer:
         self.state = State({})
         self.elements: dict[str, Elements] = {}
         self.totals: Counter[str] = Counter()
-        self.transitions: Counter[str] = Counter()
+        self.transitions: Counter[tuple[str, Standing]] = Counter()
         self.troubles: dict[str, str] = {}  # what failed in the last attempt -> how
         self.round_at = float("-inf")
         self.active = is_active(config.vips)
@@ -81,6 +98,7 @@ class Steer:
         self._adopter = Adopter(config, config.adoption, _memory()) if config.adoption else None
         pace = config.adoption.rebalance if config.adoption else None
         self._rebalancer = Rebalancer(config, self._adopter, pace) if self._adopter and pace else None
+        self._history = history.History()
         self._teach_until = float("-inf")
         self._taught: set[tuple[str, str]] = set()  # public key and endpoint of clients that the table was told of
 
@@ -100,6 +118,7 @@ class Steer:
         self._attempt(TABLE, self._keep_table)
         if self._adopter and self.reports:
             self._attempt("clients", partial(self._adopter.round, self.state, self.active))
+            self._history.follow(self._adopter.counts, now)
             if self._adopter.owners:
                 self._attempt(OWNERS, partial(self._adopter.follow_owners, self._adopter.owners))
             if now < self._teach_until:
@@ -131,13 +150,17 @@ class Steer:
 
     def run(self) -> NoReturn:
         """Never return. A signal just ends the process: the kernel goes on with what it has."""
-        server = Server(self.config.listen, self.answer, f"wirefleet-steer/{__version__}")
+        name = f"wirefleet-steer/{__version__}"
+        servers = [Server(self.config.listen, self.answer, name)]
+        if self.config.status:
+            servers.append(Server(self.config.status.listen, self.answer_people, name))
         watch = RulesetWatch()  # before the first look: what changes during it wakes us again
         self.start()
         self.round()
         if self._adopter:
             self._adopter.start()
-        server.start()
+        for server in servers:
+            server.start()
         notify("READY=1")
         round_due = inspection_due = time.monotonic()
         changed = False
@@ -168,6 +191,7 @@ class Steer:
         return "; ".join(f"{what}: {troubles[what]}" for what in parts if what in troubles) or None
 
     def answer(self, request: Request) -> Response | None:
+        """Answer whoever asks through the mesh."""
         if request.path == "/healthz":
             problem = self.problem()
             held = sorted(self.state.held)
@@ -179,9 +203,43 @@ class Steer:
             return Response.from_json(200, {"version": 1, "damped": self._damper.remaining(time.monotonic())})
         if request.path == "/v1/clients" and self._adopter:
             return self._answer_clients(self._adopter, request.query.get("node"))
+        return self.answer_people(request)
+
+    def answer_people(self, request: Request) -> Response | None:
+        """Answer whoever asks elsewhere."""
         if request.path == "/metrics":
             return Response(200, prometheus.render(self._metrics()), prometheus.CONTENT_TYPE)
+        if request.path == "/" and self.config.status:
+            return Response(200, page.render(self._view(self.config.status, request.server)), page.CONTENT_TYPE)
         return None
+
+    def _view(self, shown: Status, address: str) -> page.View:
+        snapshot = status.Snapshot(
+            self.reports,
+            self.elements,
+            self.troubles.get(HAPROXY),
+            self._damper.remaining(time.monotonic()) if self._damper else {},
+        )
+        sessions: Counter[int] = Counter()
+        for family in self.config.families:
+            sessions.update(self._census.get(family, self.config.table)["sessions"])
+        counts = self._adopter.counts if self._adopter else None
+        own = page.Balancer(shown.host, page.ACTIVE if self.active else page.STANDBY, self.problem())
+        return page.View(
+            cluster=self.config.cluster,
+            host=shown.host,
+            at=time.time(),
+            nodes=list(status.rows(self.config, snapshot, sessions, counts)),
+            advice={
+                name: status.advice(self.config, snapshot, node, self.reports.get(name))
+                for name, node in self.config.nodes.items()
+            },
+            balancers=sorted([own, *_others(shown)], key=lambda balancer: balancer.name),
+            history={name: self._history.of(name) for name in self.config.nodes},
+            interval=history.INTERVAL,
+            events=list(recent),
+            stats_url=f"http://{f'[{address}]' if ':' in address else address}:{shown.stats_port}/",
+        )
 
     def _answer_clients(self, adopter: Adopter, node: str | None) -> Response | None:
         """How many clients each node has, or who those of one node are."""
@@ -197,11 +255,12 @@ class Steer:
             self.config,
             self.state,
             self.elements,
+            reports=self.reports,
             haproxy_up=HAPROXY not in self.troubles,
             active=self.active,
             totals=self.totals,
             transitions=self.transitions,
-            dropped={family: kernel.counters(family, self.config.table) for family in families},
+            gauges={family: kernel.gauges(family, self.config.table) for family in families},
             census={family: self._census.get(family, self.config.table) for family in families},
         )
         if self._adopter:
@@ -247,7 +306,7 @@ class Steer:
             waiting = self._damper.remaining(now)
         for name, old, new in changes(self.state, state):
             report = self.reports.get(name)
-            self.transitions[name] += 1
+            self.transitions[name, new] += 1
             if new is Standing.DRAINING and name in waiting:
                 reason = f"it went down too often: no clients for {waiting[name]:.0f} s"
             else:

@@ -30,6 +30,7 @@ class Report:
     check: str = ""  # the last check for people: what it found, and the server's words
     last_change: int = 0  # seconds since the status changed
     code: int = 0  # the last check's HTTP status, if there is one
+    duration: float | None = None  # seconds that the last check took
 
     @property
     def drained(self) -> bool:
@@ -86,6 +87,7 @@ def parse(answer: str) -> dict[str, Report]:
                 check=": ".join(filter(None, (row["check_desc"], row["last_chk"]))),
                 last_change=int(row["lastchg"] or 0),
                 code=int(row["check_code"] or 0),
+                duration=int(row["check_duration"]) / 1000 if row["check_duration"] else None,
             )
             for row in csv.DictReader(io.StringIO(answer[2:]))
         }

@@ -9,7 +9,8 @@ not for "list map" and for what is asked with --terse. Only these are used here.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -105,8 +106,18 @@ def _text(value: Any) -> str:
     return " . ".join(_text(part) for part in value["concat"])
 
 
-def counters(family: str, table: str) -> dict[str, int]:
-    """Return the packets that each named counter of the table has seen."""
+@dataclass(frozen=True)
+class Gauges:
+    """What a table says of itself: packets that each named counter has seen, and how much sets and maps can hold."""
+
+    packets: Mapping[str, int]
+    sizes: Mapping[str, int]
+
+
+def gauges(family: str, table: str) -> Gauges:
     answer = json.loads(run(["nft", "--terse", "-j", "list", "ruleset", family]))
-    found = (item["counter"] for item in answer["nftables"] if "counter" in item)
-    return {counter["name"]: counter["packets"] for counter in found if counter["table"] == table}
+    ours = [(kind, item) for entry in answer["nftables"] for kind, item in entry.items() if item.get("table") == table]
+    return Gauges(
+        {item["name"]: item["packets"] for kind, item in ours if kind == "counter"},
+        {item["name"]: item["size"] for kind, item in ours if kind in ("set", "map") and "size" in item},
+    )

@@ -17,10 +17,15 @@ from .census import census
 from .config import Config
 from .decide import Standing, State
 from .elements import Elements, slots
+from .haproxy import Report
+from .kernel import Gauges
 from .rebalance import RESULTS as REBALANCED
 from .rebalance import Rebalance
 
 LEARNED = ("sessions", "affinity")  # the maps of steer.nft whose size depends on the clients
+FILLED = (*LEARNED, "limits")  # all that packets fill
+HANDSHAKES = ("begun", "answered")  # the counters of steer.nft that count no drops
+NO_DROPS = (*HANDSHAKES, "copies")
 CENSUS_TIME = 30.0  # seconds: a count walks every element, so it is not made for every scrape
 
 Census = Mapping[str, Mapping[int, int]]  # map -> mark -> elements
@@ -37,7 +42,7 @@ class CensusCache:
         with self._lock:
             counted_at, counts = self._counted.get(family, (float("-inf"), {}))
             if time.monotonic() - counted_at >= CENSUS_TIME:
-                counts = {name: census(family, table, name) for name in LEARNED}
+                counts = {name: census(family, table, name) for name in FILLED}
                 self._counted[family] = (time.monotonic(), counts)
             return counts
 
@@ -47,53 +52,69 @@ def page(
     state: State,
     elements: Mapping[str, Elements],
     *,
+    reports: Mapping[str, Report],
     haproxy_up: bool,
     active: bool,
     totals: Mapping[str, int],
-    transitions: Mapping[str, int],
-    dropped: Mapping[str, Mapping[str, int]],
+    transitions: Mapping[tuple[str, Standing], int],
+    gauges: Mapping[str, Gauges],
     census: Mapping[str, Census],
 ) -> list[Metric]:
-    """Return every metric; ``dropped`` is family -> reason -> packets."""
+    """Return every metric; ``gauges`` and ``census`` are by family."""
     cluster = {"cluster": config.cluster}
     known = _metric("node_state", "1 for the state that the kernel treats the node by.")
     weight = _metric("node_weight", "The node's share of new clients, by HAProxy's weight.")
     held = _metric("node_held", "The node's checks fail, but all do, so it stays what it was.")
     damped = _metric("node_damped", "The node's checks pass, but it went down too often and has to wait for clients.")
-    changed = _metric("node_transitions_total", "Changes of the node's state.", "counter")
+    changed = _metric("node_transitions_total", "Changes of the node's state, by the new one.", "counter")
+    probe = _metric("node_probe_seconds", "How long HAProxy's last check of the node took, through the probe tunnel.")
     share = _metric("node_slots", "The node's slots of the wheel that new clients are dealt by.")
     learned = _metric("node_map_elements", "What the table has learned: sessions (indices) and affinity (clients).")
     for name, node in config.nodes.items():
         labels = {**cluster, "node": name}
         for standing in Standing:
             known.add(state.standing(name) is standing, **labels, state=standing.value)
+            changed.add(transitions.get((name, standing), 0), **labels, state=standing.value)
+        report = reports.get(name)
+        if report and report.duration is not None:
+            probe.add(report.duration, **labels)
         weight.add(state.weight(name), **labels)
         held.add(name in state.held, **labels)
         damped.add(name in state.damped, **labels)
-        changed.add(transitions.get(name, 0), **labels)
         for family in config.families:
             if family in elements:
                 share.add(slots(elements[family], node), **labels, family=family)
-            for what, counts in census.get(family, {}).items():
-                learned.add(counts.get(node.mark, 0), **labels, family=family, map=what)
+            for what in LEARNED:
+                if family in census:
+                    learned.add(census[family][what].get(node.mark, 0), **labels, family=family, map=what)
     drops = _metric("dropped_packets_total", "Packets that the table dropped, by reason.", "counter")
-    for family, reasons in dropped.items():
-        for reason, packets in reasons.items():
-            drops.add(packets, **cluster, family=family, reason=reason)
-    sizes = _metric("map_elements", "Elements of the maps that packets fill, to compare with their sizes.")
+    shaken = _metric("handshakes_total", "Handshakes that clients have begun, and that nodes have answered.", "counter")
+    sizes = _metric("map_size", "Elements that the maps have room for.")
+    for family, gauge in gauges.items():
+        for reason, packets in gauge.packets.items():
+            if reason in HANDSHAKES:
+                shaken.add(packets, **cluster, family=family, result=reason)
+            elif reason not in NO_DROPS:
+                drops.add(packets, **cluster, family=family, reason=reason)
+        for what in FILLED:
+            sizes.add(gauge.sizes[what], **cluster, family=family, map=what)
+    filled = _metric("map_elements", "Elements of the maps that packets fill.")
     for family, maps in census.items():
         for what, counts in maps.items():
-            sizes.add(sum(counts.values()), **cluster, family=family, map=what)
+            filled.add(sum(counts.values()), **cluster, family=family, map=what)
     return [
         _metric("info", "The daemon's version.").add(1, **cluster, version=__version__),
         _metric("haproxy_up", "HAProxy's admin socket answers.").add(haproxy_up, **cluster),
         _metric("active", "The addresses that balancers share are here, or there are none.").add(active, **cluster),
+        _metric("shared_addresses", "How many addresses balancers share; only the active one has them.").add(
+            len(config.vips), **cluster
+        ),
         _metric("holding", "All nodes' checks failed; the last state is held.").add(bool(state.held), **cluster),
         _metric("holds_total", "How often that began.", "counter").add(totals.get("holds", 0), **cluster),
         _metric("table_restores_total", "How often somebody had removed the table.", "counter").add(
             totals.get("restores", 0), **cluster
         ),
-        *(known, weight, held, damped, changed, share, learned, drops, sizes),
+        *(known, weight, held, damped, changed, probe, share, learned, drops, shaken, filled, sizes),
     ]
 
 
@@ -108,15 +129,14 @@ def adoption(config: Config, adopter: Adopter) -> list[Metric]:
     moved = _metric("adoptions_total", "Clients that had to leave their node, by how that ended.", "counter")
     for result in RESULTS:
         moved.add(adopter.adoptions.totals[result], **cluster, result=result)
-    return [
-        _metric("adoption_runs_total", "How often the clients of a node had to leave it.", "counter").add(
-            adopter.runs, **cluster
-        ),
-        _metric("adoption_seconds_total", "How long that took, until the last client was there.", "counter").add(
-            adopter.seconds, **cluster
-        ),
-        *(clients, heard, moved),
-    ]
+    took = _metric(
+        "adoption_duration_seconds",
+        "From the moment that a node was seen to fail, or drained, until its last client was elsewhere or given up.",
+        "histogram",
+    )
+    for cause, durations in adopter.durations.items():
+        took.add_histogram(durations, **cluster, cause=cause)
+    return [clients, heard, moved, took]
 
 
 def rebalancing(config: Config, rebalance: Rebalance) -> list[Metric]:

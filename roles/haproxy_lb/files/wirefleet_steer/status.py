@@ -204,7 +204,7 @@ def explain(
         yield f"  probe     {_probe(node.probe_interface, node.probe_key, now)}"
     if clients:
         yield f"  clients   {clients.known}, {len(clients.alive)} of them with a session"
-    yield f"  so        {_advice(config, snapshot, node, report)}"
+    yield f"  so        {advice(config, snapshot, node, report)}"
 
 
 def reached(config: Config, snapshot: Snapshot, node: Node, goal: str) -> bool:
@@ -260,7 +260,7 @@ def progress(config: Config, node: Node, goal: str) -> Progress:
         kernel=_kernel(snapshot, node),
         left=left,
         clients=names,
-        advice=_advice(config, snapshot, node, report),
+        advice=advice(config, snapshot, node, report),
     )
 
 
@@ -300,7 +300,7 @@ def _probe(interface: str, key: str, now: float) -> str:
     return f"{interface}: " + ("no handshake yet" if age is None else f"latest handshake {age:.0f} s ago")
 
 
-def _advice(config: Config, snapshot: Snapshot, node: Node, report: Report | None) -> str:
+def advice(config: Config, snapshot: Snapshot, node: Node, report: Report | None) -> str:
     """One sentence: what decides, and where to act."""
     if len(snapshot.elements) < len(config.families):
         return "a table is missing and every packet is dropped: is wirefleet-steer running?"

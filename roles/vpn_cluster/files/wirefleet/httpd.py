@@ -35,13 +35,14 @@ DEADLINE = 5.0  # seconds for the whole exchange, so that trickling bytes hold n
 
 @dataclass(frozen=True)
 class Request:
-    """``method`` is "GET" (for HEAD, too) or "POST"; ``client`` is the address that asks."""
+    """``method`` is "GET" (for HEAD, too) or "POST"; ``client`` asked, and ``server`` was asked: addresses."""
 
     path: str
     query: Mapping[str, str] = field(default_factory=dict)
     client: str = ""
     method: str = "GET"
     body: bytes = b""
+    server: str = ""
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,8 @@ class Server:
             if length > MAX_BODY:
                 return self._encode(_problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE))
             body = _read_body(connection, deadline, rest, length)
-        request = Request(path, dict(parse_qsl(query)), client, "POST" if method == "POST" else "GET", body)
+        server = connection.getsockname()[0]
+        request = Request(path, dict(parse_qsl(query)), client, "POST" if method == "POST" else "GET", body, server)
         return self._encode(self._respond(request), with_body=method != "HEAD")
 
     def _respond(self, request: Request) -> Response:

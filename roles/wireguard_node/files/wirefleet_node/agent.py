@@ -18,7 +18,7 @@ from wirefleet.log import event
 from wirefleet.nft import RulesetWatch
 from wirefleet.sdnotify import notify
 
-from . import drain, metrics, observe
+from . import drain, metrics, observe, usage
 from .adopt import Adoptions, candidate
 from .audit import Audit
 from .checks import Checks
@@ -100,6 +100,7 @@ class Agent:
         watch = RulesetWatch()
         self.checks.start()
         self.repairs.restore(self.config)  # not later than WireGuard needs it, however slow the checks
+        self.repairs.totals.update(dict.fromkeys(self.repairs.totals, 0))  # nobody had taken away what was never there
         self.checks.wait_for_first(FIRST_CHECKS)
         self.tick()
         server.start()
@@ -185,9 +186,11 @@ class Agent:
             peers = None
         last, totals = self.last, self.repairs.totals
         verdict = last.verdict_at(time.monotonic())
-        return prometheus.render(
-            metrics.page(self.config, last.seen, verdict, totals, peers, self._adoptions.totals, time.time())
-        )
+        page = metrics.page(self.config, last.seen, verdict, totals, peers, self._adoptions.totals, time.time())
+        page += metrics.conntrack(self.config)
+        if self.config.usage:
+            page += metrics.ledger(self.config, usage.load(self.config.usage))
+        return prometheus.render(page)
 
     def _evaluate(self, lost: list[observe.Fixture], errors: list[str]) -> Verdict:
         seen = Observation(

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from wirefleet import __version__
 from wirefleet.command import run
@@ -15,8 +16,10 @@ from wirefleet.prometheus import Metric
 
 from .health import DRAINED, FAILED, Observation, Verdict
 from .settings import Config
+from .usage import Usage
 
 RECENT = 180  # seconds: REJECT_AFTER_TIME, after which a session is dead
+CONNTRACK = Path("/proc/sys/net/netfilter/nf_conntrack")
 CACHE_TIME = 1.0  # seconds: however many scrape, WireGuard is asked this often at most
 
 
@@ -99,6 +102,33 @@ def page(
         if config.per_peer_metrics:
             metrics += _per_peer(labels, peers)
     return metrics
+
+
+def conntrack(config: Config) -> list[Metric]:
+    """Return how many connections the kernel tracks, and may; nothing while it tracks none."""
+    labels = {"cluster": config.cluster, "node": config.node}
+    try:
+        entries, limit = (int(CONNTRACK.with_name(f"nf_conntrack_{name}").read_text()) for name in ("count", "max"))
+    except (OSError, ValueError):
+        return []
+    return [
+        _metric("conntrack_entries", "Connections that the kernel tracks.").add(entries, **labels),
+        _metric("conntrack_limit", "Connections that it can track.").add(limit, **labels),
+    ]
+
+
+def ledger(config: Config, usage: Usage | None) -> list[Metric]:
+    labels = {"cluster": config.cluster, "node": config.node}
+    if usage is None:
+        return []
+    addresses = _metric("network_addresses", "Addresses of the network that are used, or rest after a removal.")
+    size = _metric("network_size", "Addresses of the network that there are to give.")
+    for network in usage.networks:
+        addresses.add(network.used, **labels, network=network.network, state="used")
+        addresses.add(network.quarantined, **labels, network=network.network, state="quarantined")
+        size.add(network.size, **labels, network=network.network)
+    generation = _metric("ledger_generation", "Generation of the ledger that the node was configured from.")
+    return [addresses, size, generation.add(usage.generation, **labels)]
 
 
 def _peer_totals(labels: dict[str, str], peers: Iterable[Peer], now: float) -> list[Metric]:

@@ -48,6 +48,7 @@ SHAPE: dict[str, Shape] = {
     "adopters": [str],
     "probes": [str],
     "state_dir": str,
+    "usage": Optional(str),
     "per_peer_metrics": bool,
     "audit": Optional({"interval": Optional(float)}),
 }
@@ -111,6 +112,7 @@ class Config:
     adopters: frozenset[str]  # addresses in the mesh that may ask for clients, and tell the node to adopt some
     probes: frozenset[str]  # public keys of peers that are no clients
     state_dir: Path
+    usage: Path | None  # the file that says how full the networks are
     per_peer_metrics: bool
     audit: Auditing | None
 
@@ -163,6 +165,7 @@ def _parse(document: dict[str, Any]) -> Config:
         ),
         probes=frozenset(document["probes"]),
         state_dir=Path(document["state_dir"]),
+        usage=Path(document["usage"]) if document["usage"] else None,
         per_peer_metrics=document["per_peer_metrics"],
         audit=_audit(document["audit"]),
     )

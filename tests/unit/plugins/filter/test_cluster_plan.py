@@ -27,6 +27,7 @@ SETTINGS: dict[str, Any] = {
     "client_dns": [],
     "device_keys": {},
     "nodes": ["n1"],
+    "monitors": [],
     **{f"client_{term}": {} for term in ("states", "addresses", "expires", "groups", "sites")},
     "access": [],
     "access_default": "allow",

@@ -25,6 +25,7 @@ PLAN = {
         for number, name in ((1, "n1"), (2, "n2"))
     },
     "balancers": {},
+    "monitors": {},
 }
 
 

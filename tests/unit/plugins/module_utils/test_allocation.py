@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.wirefleet.vpn.plugins.module_utils import _allocation
-from ansible_collections.wirefleet.vpn.plugins.module_utils._allocation import AllocationError, Entry, allocate
+from ansible_collections.wirefleet.vpn.plugins.module_utils._allocation import AllocationError, Entry, allocate, usage
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -340,6 +340,19 @@ def test_bad_input_is_named(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(AllocationError) as caught:
         allocate(**{"names": [], "networks": [V4, V6], "now": DAY[22], **arguments})
     assert str(caught.value).startswith(message)
+
+
+def test_usage_counts_what_is_held_what_rests_and_what_there_is() -> None:
+    entries = [
+        {"addresses": ["10.80.0.1", "fd00:80::1"], "former": {"10.80.0.9": DAY[1]}},
+        {"addresses": ["10.80.0.2"], "released": DAY[1]},
+        {"addresses": ["192.0.2.1"]},
+        {},
+    ]
+    assert usage(["10.80.0.0/28", V6], ["10.80.0.0/30", "192.0.2.0/24"], entries) == [
+        {"network": "10.80.0.0/28", "used": 1, "quarantined": 2, "size": 11},
+        {"network": "fd00:80::/64", "used": 1, "quarantined": 0, "size": 2**64 - 1},
+    ]
 
 
 def test_a_controller_without_netaddr_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,6 +51,7 @@ PLAN = {
     "families": ["ip", "ip6"],
     "nodes": {"n2": host(2, key(2)), "n1": host(1, key(1))},
     "balancers": {"lb1": host(3, key(3), probe_public_key=key(4))},
+    "monitors": {},
     "clients": {
         "bob": {**CLIENT, "addresses": ["10.80.0.6"], "public_key": key(6)},
         "dave": {**CLIENT, "addresses": ["10.80.0.7"], "public_key": key(7), "suspended": True},
@@ -178,6 +179,16 @@ def test_the_mesh_joins_all_other_hosts_at_their_backend_addresses(
 @pytest.mark.parametrize(("host", "keepalives"), [("n1", {"lb1": 25, "n2": None}), ("lb1", {"n1": None, "n2": None})])
 def test_nodes_speak_to_balancers_first(host: str, keepalives: dict[str, int | None]) -> None:
     assert {peer["name"]: peer["keepalive"] for peer in mesh_peers(PLAN, host, 51821)} == keepalives
+
+
+def test_a_monitor_speaks_first_to_all_but_other_monitors() -> None:
+    monitors = {name: host(number, key(number)) for number, name in ((8, "mon1"), (9, "mon2"))}
+    plan = {**PLAN, "monitors": monitors}
+    endpoints = {peer["name"]: peer["endpoint"] for peer in mesh_peers(plan, "n1", 51821)}
+    assert endpoints == {"lb1": "10.9.0.3:51821", "n2": "10.9.0.2:51821", "mon1": None, "mon2": None}
+    assert [peer["name"] for peer in mesh_peers(plan, "mon1", 51821)] == ["lb1", "n1", "n2"]
+    watching = {**PLAN, "monitors": {"lb1": PLAN["balancers"]["lb1"], **monitors}}
+    assert [peer["name"] for peer in mesh_peers(watching, "lb1", 51821)] == ["mon1", "mon2", "n1", "n2"]
 
 
 def test_a_host_without_a_mesh_key_is_no_peer_yet() -> None:

@@ -83,6 +83,7 @@ def cluster(**changes: Any) -> Entry:
         "clients": [client("alice")],
         "nodes": ["n1", "n2"],
         "balancers": ["lb1"],
+        "monitors": [],
         "managed_clients": ["c1"],
         "client_states": {},
         "client_addresses": {},
@@ -167,6 +168,11 @@ def test_a_cluster_of_two_nodes_a_balancer_and_two_clients() -> None:
         },
         "sites": [],
         "access": {"enforced": False, "default": "allow", "rules": [], "restricted": []},
+        "monitors": {},
+        "usage": [
+            {"network": "10.80.0.0/24", "used": 5, "quarantined": 0, "size": 254},
+            {"network": "fd77::/64", "used": 3, "quarantined": 0, "size": 2**64 - 1},
+        ],
         "clients": {
             name: {
                 "addresses": [address],
@@ -1122,3 +1128,41 @@ def test_the_plan_reads_a_report_with_a_netmask() -> None:
 def test_a_controller_without_netaddr_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(f"{build_plan.__module__}.netaddr", None)
     assert problems() == ["the controller's Python has no library netaddr (pip install netaddr)"]
+
+
+# -- monitors -----------------------------------------------------------------------------
+
+MONITOR = {"name": "mon", "interfaces": {}, "keys": {"mesh": key("mesh mon")}, "hints": {}}
+
+
+def test_a_monitor_is_in_the_mesh_and_nowhere_else() -> None:
+    result = plan([*REPORTS, MONITOR], monitors=["mon"])
+    assert result["monitors"] == {"mon": {"mesh_addresses": ["fd77::2"], "mesh_public_key": key("mesh mon")}}
+    assert "mon" not in result["nodes"] | result["balancers"] | result["clients"]
+    assert (result["pending"], result["warnings"]) == ([], [])
+
+
+def test_a_monitor_that_this_run_does_not_reach_stays() -> None:
+    before = plan([*REPORTS, MONITOR], monitors=["mon"])
+    after = plan(ledger=before["ledger"], monitors=["mon"], now=LATER)
+    assert after["ledger"] == before["ledger"]
+    assert after["monitors"] == before["monitors"]
+
+
+def test_a_monitor_without_a_key_is_pending() -> None:
+    assert plan(monitors=["mon"])["pending"] == ["mon"]
+
+
+def test_a_balancer_may_be_a_monitor() -> None:
+    result = plan(monitors=["lb1"])
+    assert result["monitors"]["lb1"]["mesh_addresses"] == result["balancers"]["lb1"]["mesh_addresses"]
+
+
+def test_a_monitor_does_not_disappear_by_omission() -> None:
+    before = ledger_of(reports=[*REPORTS, MONITOR], monitors=["mon"])
+    [problem] = problems(ledger=before)
+    assert problem.startswith("1 known host(s) are missing from vpn_monitors: mon.")
+    after = plan(ledger=before, max_removals=1)
+    assert released(after) == [("mesh", "mon")]
+    assert after["monitors"] == {}
+    assert after["usage"][1]["quarantined"] == 1

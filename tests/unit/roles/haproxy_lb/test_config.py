@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from wirefleet.config import ConfigError
 from wirefleet_steer.__main__ import main
-from wirefleet_steer.config import Adoption, load
+from wirefleet_steer.config import Adoption, Status, load
 
 from .conftest import steer_config
 
@@ -55,6 +55,18 @@ def test_shared_addresses_are_spelled_as_the_kernel_does(tmp_path: Path) -> None
     assert load(write(tmp_path)).vips == ()
     config = load(write(tmp_path, lambda d: d.update(vips=["198.51.100.1", "2001:DB8::0:1"], in_order="/run/x")))
     assert (config.vips, config.in_order) == (("198.51.100.1", "2001:db8::1"), "/run/x")
+
+
+def test_there_is_no_status_page_unless_configured(tmp_path: Path) -> None:
+    assert load(write(tmp_path)).status is None
+    page = {
+        "host": "lb1",
+        "listen": [["127.0.0.1", 8052]],
+        "stats_port": 8404,
+        "balancers": {"lb2": ["fd00:1::2", 8052]},
+    }
+    config = load(write(tmp_path, lambda d: d.update(status=page)))
+    assert config.status == Status("lb1", (("127.0.0.1", 8052),), 8404, {"lb2": ("fd00:1::2", 8052)})
 
 
 def test_adoption_is_off_unless_configured(tmp_path: Path) -> None:

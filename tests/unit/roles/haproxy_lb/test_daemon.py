@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,12 +14,12 @@ from pathlib import Path
 
 import pytest
 from wirefleet.command import CommandError, run
-from wirefleet.httpd import Request
+from wirefleet.httpd import Request, Response, Server
 from wirefleet_steer import daemon as module
 from wirefleet_steer import haproxy, kernel, probe
 from wirefleet_steer.adoption import Session
 from wirefleet_steer.census import census
-from wirefleet_steer.config import Adoption, Config, load
+from wirefleet_steer.config import Adoption, Config, Status, load
 from wirefleet_steer.daemon import HANDOVER_AFTER, STALE_AFTER, Steer, prepare
 from wirefleet_steer.decide import Standing
 from wirefleet_steer.elements import EMPTY, client_key
@@ -118,7 +119,7 @@ def test_one_event_for_each_change(steer: Steer, says: Says, capsys: pytest.Capt
     steer.round()
     steer.round()
     assert capsys.readouterr().err == 'event=node node=n1 state=down was=up haproxy=DOWN reason="Layer4 timeout"\n'
-    assert steer.transitions["n1"] == 2
+    assert steer.transitions["n1", Standing.DOWN] == 1
 
 
 def test_haproxy_is_gone(steer: Steer, says: Says, capsys: pytest.CaptureFixture[str]) -> None:
@@ -355,7 +356,7 @@ def test_pages_of_adoption(adopting: Steer, steer: Steer) -> None:
         'wirefleet_steer_node_clients{cluster="default",node="n1"} 1',
         'wirefleet_steer_node_agent_heard{cluster="default",node="n1"} 1',
         'wirefleet_steer_adoptions_total{cluster="default",result="adopted"} 0',
-        'wirefleet_steer_adoption_runs_total{cluster="default"} 0',
+        'wirefleet_steer_adoption_duration_seconds_count{cluster="default",cause="failure"} 0',
     ):
         assert f"\n{sample}\n" in page.body
     clients = adopting.answer(Request("/v1/clients"))
@@ -368,6 +369,44 @@ def test_pages_of_adoption(adopting: Steer, steer: Steer) -> None:
     assert said["complete"] is False, "no agent was looked at"
     assert adopting.answer(Request("/v1/clients", {"node": "n9"})) is None
     assert steer.answer(Request("/v1/clients")) is None, "adoption is off"
+
+
+def test_promtool_finds_nothing_in_the_metrics(adopting: Steer) -> None:
+    adopting.round()
+    body = adopting.answer(Request("/metrics")).body  # type: ignore[union-attr]
+    for sample in (
+        'wirefleet_steer_map_elements{cluster="default",family="ip",map="limits"} 0',
+        'wirefleet_steer_map_size{cluster="default",family="ip6",map="sessions"} 1048576',
+        'wirefleet_steer_handshakes_total{cluster="default",family="ip",result="begun"} 0',
+        'wirefleet_steer_node_transitions_total{cluster="default",node="n1",state="up"} 1',
+        'wirefleet_steer_shared_addresses{cluster="default"} 0',
+    ):
+        assert f"\n{sample}\n" in body
+    assert 'reason="begun"' not in body
+    result = subprocess.run(["promtool", "check", "metrics"], input=body, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_status_page(adopting: Steer) -> None:
+    """One other balancer answers, and one does not."""
+    health = {"version": "0.1.0", "problem": None, "active": False}
+    other = Server([("127.0.0.1", 0)], lambda _request: Response.from_json(200, health), "test")
+    other.start()
+    shown = Status("lb1", (), 8404, {"lb2": other.addresses[0], "lb3": ("127.0.0.1", 9)})
+    steer = Steer(replace(adopting.config, status=shown))
+    steer.start()
+    assert adopting.answer(Request("/")) is None, "nobody asked for one"
+    steer._adopter = adopting._adopter
+    steer.round()
+    for answer in (steer.answer, steer.answer_people):
+        response = answer(Request("/", server="fd77::1"))
+        assert response is not None
+        assert response.content_type == "text/html; charset=utf-8"
+        assert "2 of 3 nodes take clients" in response.body
+        assert 'href="http://[fd77::1]:8404/"' in response.body
+        roles = re.findall(r"<h3>(lb\d)<span class=\"badge\"><i></i>(\w+)", response.body)
+        assert roles == [("lb1", "active"), ("lb2", "standby"), ("lb3", "unreachable")]
+    assert steer.answer_people(Request("/v1/clients")) is None, "for balancers, through the mesh"
 
 
 VIP = "198.51.100.10"

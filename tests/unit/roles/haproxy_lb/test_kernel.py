@@ -40,7 +40,9 @@ def test_a_fresh_table_is_empty(config: Config) -> None:
     assert kernel.read("ip", "wirefleet") is None
     assert kernel.load_table(config) is False
     assert kernel.read("ip", "wirefleet") == EMPTY
-    assert set(kernel.counters("ip6", "wirefleet").values()) == {0}
+    gauges = kernel.gauges("ip6", "wirefleet")
+    assert set(gauges.packets.values()) == {0}
+    assert gauges.sizes == {"sessions": 1048576, "affinity": 1048576, "limits": 65536}
 
 
 @pytest.mark.parametrize("family", ["ip", "ip6"])
@@ -63,6 +65,12 @@ def test_loading_again_keeps_every_element_and_counter(config: Config) -> None:
     assert kernel.load_table(config) is False
     assert kernel.read("ip", "wirefleet") == up
     assert census("ip", "wirefleet", "sessions") == {0x10000001: 1}
+
+
+def test_elements_of_a_set_have_no_mark(config: Config) -> None:
+    kernel.load_table(config)
+    nft.apply("add element ip wirefleet limits { 198.51.100.1, 198.51.100.2 }")
+    assert census("ip", "wirefleet", "limits") == {0: 2}
 
 
 @pytest.mark.parametrize(

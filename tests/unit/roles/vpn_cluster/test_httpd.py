@@ -19,7 +19,8 @@ def pages(request: Request) -> Response | None:
     if request.path == "/broken":
         raise RuntimeError("bug")
     if request.path == "/echo":
-        return Response.from_json(200, [request.method, request.query, request.client, request.body.decode()])
+        addresses = [request.client, request.server]
+        return Response.from_json(200, [request.method, request.query, addresses, request.body.decode()])
     return Response.from_json(503, {"path": request.path}) if request.path == "/healthz" else None
 
 
@@ -78,12 +79,12 @@ def test_status(address: tuple[str, int], request_: bytes, status: int) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 2, httpd.MAX_BODY])
-def test_a_post_arrives_whole_and_with_its_sender(address: tuple[str, int], size: int) -> None:
+def test_a_post_arrives_whole_and_with_both_its_ends(address: tuple[str, int], size: int) -> None:
     connection = http.client.HTTPConnection(*address, timeout=5)
     connection.request("POST", "/echo?since=5&x=%20", body="y" * size)
     answer = json.loads(connection.getresponse().read())
     connection.close()
-    assert answer == ["POST", {"since": "5", "x": " "}, address[0], "y" * size]
+    assert answer == ["POST", {"since": "5", "x": " "}, [address[0]] * 2, "y" * size]
 
 
 def test_a_body_that_is_cut_off_reaches_no_page(address: tuple[str, int], capsys: pytest.CaptureFixture[str]) -> None:

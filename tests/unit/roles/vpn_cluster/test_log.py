@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from wirefleet.log import event
+from wirefleet.log import event, recent
 
 
 @pytest.mark.parametrize(
@@ -22,3 +22,10 @@ from wirefleet.log import event
 def test_one_line_with_fields(capsys: pytest.CaptureFixture[str], fields: dict[str, object], line: str) -> None:
     event("state", **fields)
     assert capsys.readouterr().err == line + "\n"
+
+
+def test_the_last_ones_are_kept() -> None:
+    for number in range(60):
+        event("state", number=number, reason=None)
+    assert len(recent) == 50
+    assert (recent[-1].name, recent[-1].fields) == ("state", {"number": "59"})

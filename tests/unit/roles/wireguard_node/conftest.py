@@ -37,6 +37,7 @@ def document(tmp_path: Path) -> dict[str, Any]:
         "adopters": ["127.0.0.1"],
         "probes": ["probe"],
         "state_dir": str(tmp_path),
+        "usage": str(tmp_path / "usage.json"),
         "per_peer_metrics": False,
     }
 

@@ -170,7 +170,7 @@ def test_the_table_comes_back_after_a_flush(running: Node) -> None:
     assert 'oifname "backend" drop' in before
     running.run("nft", "flush", "ruleset")
     eventually(lambda: running.run("nft", "list", "ruleset").stdout == before, seconds=2)
-    eventually(lambda: 'repairs_total{cluster="default",node="n1",what="table"} 2' in running.get("/metrics")[1])
+    eventually(lambda: 'repairs_total{cluster="default",node="n1",what="table"} 1' in running.get("/metrics")[1])
     assert running.get("/healthz")[0] == 200
 
 

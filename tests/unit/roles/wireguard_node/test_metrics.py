@@ -2,9 +2,11 @@
 # Copyright: Wirefleet contributors
 from __future__ import annotations
 
+import subprocess
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from wirefleet.command import CommandError
@@ -13,6 +15,7 @@ from wirefleet_node import metrics
 from wirefleet_node.health import CheckResult, Drain, Observation, Verdict
 from wirefleet_node.metrics import Peer, PeerCache, page, parse_peers
 from wirefleet_node.settings import Config
+from wirefleet_node.usage import Network, Usage
 
 Configure = Callable[..., Config]
 
@@ -81,6 +84,40 @@ def test_peer_series_only_when_asked_for(configure: Configure) -> None:
 
 def test_without_an_answer_peers_are_unknown_not_zero(configure: Configure) -> None:
     assert not any("wirefleet_node_peers" in line or "bytes" in line for line in lines(configure(), peers=None))
+
+
+def test_how_full_the_networks_are(configure: Configure) -> None:
+    usage = Usage(7, (Network("10.80.0.0/16", 5, 1, 65534),))
+    labels = 'cluster="default",node="n1"'
+    present = render(metrics.ledger(configure(), usage)).splitlines()
+    for line in [
+        f'wirefleet_node_network_addresses{{{labels},network="10.80.0.0/16",state="used"}} 5',
+        f'wirefleet_node_network_addresses{{{labels},network="10.80.0.0/16",state="quarantined"}} 1',
+        f'wirefleet_node_network_size{{{labels},network="10.80.0.0/16"}} 65534',
+        f"wirefleet_node_ledger_generation{{{labels}}} 7",
+    ]:
+        assert line in present
+    assert metrics.ledger(configure(), None) == []
+
+
+def test_connection_tracking(configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "CONNTRACK", tmp_path / "nf_conntrack")
+    assert metrics.conntrack(configure()) == [], "the kernel tracks none"
+    (tmp_path / "nf_conntrack_count").write_text("12\n")
+    (tmp_path / "nf_conntrack_max").write_text("262144\n")
+    present = render(metrics.conntrack(configure())).splitlines()
+    assert 'wirefleet_node_conntrack_entries{cluster="default",node="n1"} 12' in present
+    assert 'wirefleet_node_conntrack_limit{cluster="default",node="n1"} 262144' in present
+
+
+def test_promtool_finds_nothing(configure: Configure) -> None:
+    config = configure(per_peer_metrics=True)
+    pages = page(config, SEEN, OK, REPAIRS, PEERS, ADOPTIONS, NOW)
+    pages += metrics.ledger(config, Usage(7, (Network("10.80.0.0/16", 5, 1, 65534),)))
+    result = subprocess.run(
+        ["promtool", "check", "metrics"], input=render(pages), capture_output=True, text=True, check=False
+    )
+    assert (result.returncode, result.stderr) == (0, "")
 
 
 def test_ten_thousand_peers_are_cheap(configure: Configure) -> None:
