@@ -12,6 +12,7 @@ import base64
 import hashlib
 import hmac
 import ipaddress
+import uuid
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -35,6 +36,16 @@ def derive_preshared_key(seed: str, cluster: str, name: str, public_key: str) ->
     context = b"".join(len(part).to_bytes(2, "big") + part for part in map(str.encode, (cluster, name, public_key)))
     # One block of HKDF's expansion is exactly the 32 bytes of a key.
     return base64.b64encode(hmac.new(extracted, context + b"\x01", hashlib.sha256).digest()).decode()
+
+
+def derive_tcp_id(seed: str, cluster: str) -> str:
+    """The UUID by which a cluster's nodes know its clients' connections over TCP, from the same seed.
+
+    One for all: it keeps strangers from the shim, which leads to WireGuard alone, and WireGuard knows who is who.
+    """
+    material = base64.b64decode(validate_key(seed))
+    extracted = hmac.new(b"wirefleet tcp id v1", material, hashlib.sha256).digest()
+    return str(uuid.UUID(bytes=hmac.new(extracted, cluster.encode() + b"\x01", hashlib.sha256).digest()[:16], version=4))
 
 
 def host_prefix(address: str) -> str:

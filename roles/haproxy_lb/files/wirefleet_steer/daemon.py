@@ -86,6 +86,7 @@ class Steer:
         self._rebalancer = Rebalancer(config, self._adopter, pace) if self._adopter and pace else None
         self._teach_until = float("-inf")
         self._taught: set[tuple[str, str]] = set()  # public key and endpoint of clients that the table was told of
+        self._left: set[str] = set()  # nodes that are drained, and whose clients over TCP were not sent away yet
 
     def start(self) -> None:
         """Take over from the kernel: a daemon that starts again changes nothing until HAProxy says so."""
@@ -101,6 +102,7 @@ class Steer:
             self._attempt("vips", partial(self._look_for_vips, now))
         self._attempt(HAPROXY, self._follow_haproxy)
         self._attempt(TABLE, self._keep_table)
+        self._attempt("connections", self._end_connections)
         if now >= self._guard_due:
             self._guard_due = now + GUARD_INTERVAL
             self._attempt(GUARD, self._keep_guard)
@@ -242,6 +244,7 @@ class Steer:
             state = self._damper.damp(state, now)
             waiting = self._damper.remaining(now)
         for name, old, new in changes(self.state, state):
+            (self._left.add if new is Standing.DRAINING and name not in waiting else self._left.discard)(name)
             report = self.reports.get(name)
             self.transitions[name] += 1
             if new is Standing.DRAINING and name in waiting:
@@ -262,6 +265,13 @@ class Steer:
         elif self.state.held and not state.held:
             event("fail_static_over")
         self.state = state
+
+    def _end_connections(self) -> None:
+        """Over TCP, nobody can fetch a client: those of a drained node lose their connections, and come to another one."""
+        if any(self.state.standing(name) is Standing.UP for name in self.state.nodes):
+            for name in sorted(self._left):
+                haproxy.end_connections(self.config.haproxy_socket, self.config.backend, name, self.reports[name].id)
+                self._left.discard(name)
 
     def _kernel_standing(self, name: str) -> Standing:
         node = self.config.nodes[name]
@@ -300,7 +310,8 @@ class Steer:
         clients = [
             client
             for client in adopter.clients()
-            if (client[0], client[2].endpoint) not in self._taught
+            if client[2].steered
+            and (client[0], client[2].endpoint) not in self._taught
             and self.state.standing(client[1]) is not Standing.DOWN
         ]
         for family in self.config.families:

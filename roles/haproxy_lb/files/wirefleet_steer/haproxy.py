@@ -29,6 +29,7 @@ class Report:
     check: str = ""  # the last check for people: what it found, and the server's words
     last_change: int = 0  # seconds since the status changed
     code: int = 0  # the last check's HTTP status, if there is one
+    id: int = 0  # the server's number in the backend
 
     @property
     def drained(self) -> bool:
@@ -58,6 +59,12 @@ def servers(path: str, backend: str) -> dict[str, Report]:
     return parse(ask(path, f"show stat {backend} {SERVERS} -1"))
 
 
+def end_connections(path: str, backend: str, server: str, number: int) -> None:
+    """End a server's TCP connections, and forget that their clients stick to it; ``number`` is the server's id."""
+    ask(path, f"clear table {backend} data.server_id eq {number}")
+    ask(path, f"shutdown sessions server {backend}/{server}")
+
+
 def version(path: str) -> str:
     """Return the version of the HAProxy that runs."""
     found = re.search(r"^Version: (\S+)", ask(path, "show info"), re.MULTILINE)
@@ -77,6 +84,7 @@ def parse(answer: str) -> dict[str, Report]:
                 check=": ".join(filter(None, (row["check_desc"], row["last_chk"]))),
                 last_change=int(row["lastchg"] or 0),
                 code=int(row["check_code"] or 0),
+                id=int(row["sid"] or 0),
             )
             for row in csv.DictReader(io.StringIO(answer[2:]))
         }
