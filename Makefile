@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.collections
 
 LAB ?= demo
-SCENARIOS ?= default ipv6 routed pair
+SCENARIOS ?= default ipv6 routed pair transport
 JOBS ?= 4
 VENV := .venv/.stamp
 DAEMONS = $(patsubst %/__init__.py,%,$(wildcard roles/*/files/*/__init__.py))
@@ -57,7 +57,7 @@ unit: $(VENV) ## Run the unit tests
 	pytest tests/unit
 
 .PHONY: molecule
-molecule: $(VENV) ## Run the Molecule scenarios on real hosts, JOBS=4 at once (SCENARIOS="default ipv6 routed pair")
+molecule: $(VENV) ## Run the Molecule scenarios on real hosts, JOBS=4 at once (SCENARIOS="default ipv6 routed pair transport")
 	$(MAKE) --jobs=$(JOBS) --output-sync=target $(SCENARIOS:%=molecule-%)
 
 # Each has a lab of its own, and mostly waits.

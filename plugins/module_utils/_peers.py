@@ -45,7 +45,9 @@ def derive_tcp_id(seed: str, cluster: str) -> str:
     """
     material = base64.b64decode(validate_key(seed))
     extracted = hmac.new(b"wirefleet tcp id v1", material, hashlib.sha256).digest()
-    return str(uuid.UUID(bytes=hmac.new(extracted, cluster.encode() + b"\x01", hashlib.sha256).digest()[:16], version=4))
+    return str(
+        uuid.UUID(bytes=hmac.new(extracted, cluster.encode() + b"\x01", hashlib.sha256).digest()[:16], version=4)
+    )
 
 
 def host_prefix(address: str) -> str:

@@ -50,8 +50,9 @@ class Session:
 
     @property
     def steered(self) -> bool:
-        """Whether its packets go through the table. Over TCP they come to the node from the node itself, and nobody else can
-        reach the client there.
+        """Whether its packets go through the table.
+
+        Over TCP they come to the node from the node itself, and nobody else can reach the client there.
         """
         return not self.endpoint.startswith(("127.", "[::1]"))
 

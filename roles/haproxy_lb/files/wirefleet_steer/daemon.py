@@ -267,7 +267,7 @@ class Steer:
         self.state = state
 
     def _end_connections(self) -> None:
-        """Over TCP, nobody can fetch a client: those of a drained node lose their connections, and come to another one."""
+        """Over TCP nobody can fetch a client: those of a drained node lose their connection, and come to another."""
         if any(self.state.standing(name) is Standing.UP for name in self.state.nodes):
             for name in sorted(self._left):
                 haproxy.end_connections(self.config.haproxy_socket, self.config.backend, name, self.reports[name].id)

@@ -14,8 +14,10 @@ LOCAL, STATE, UID = 1, 3, 7  # columns of /proc/net/tcp
 def established(uid: int, directory: Path = Path("/proc/net")) -> frozenset[str]:
     """Return the local ends of the user's connections, as the kernel writes them."""
     return frozenset(
-        row[LOCAL] for table in ("tcp", "tcp6") for row in _rows(directory / table) if row[STATE] == ESTABLISHED
-        and int(row[UID]) == uid
+        row[LOCAL]
+        for table in ("tcp", "tcp6")
+        for row in _rows(directory / table)
+        if row[STATE] == ESTABLISHED and int(row[UID]) == uid
     )
 
 

@@ -2,11 +2,11 @@
 # Copyright: Wirefleet contributors
 """Which way the tunnel takes, and when it needs a new handshake. Pure: times are given.
 
-Over UDP the balancer moves a client to another node; over TCP nobody can. There the balancer ends the connection, and the
-client has to come by itself: a new session with whichever node the next connection leads to.
+Over UDP the balancer moves a client to another node; over TCP nobody can. There the balancer ends the connection, and
+the client has to come by itself: a new session with whichever node the next connection leads to.
 
-UDP is preferred. Whether it works is asked with an initiation beside the tunnel (probe.py), so that neither an answer nor
-the lack of one disturbs what works.
+UDP is preferred. Whether it works is asked with an initiation beside the tunnel (probe.py), so that neither an answer
+nor the lack of one disturbs what works.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class Action(Enum):
 
 @dataclass(frozen=True)
 class Seen:
-    """``age`` of the latest handshake in seconds, None for never; ``sent`` and ``received`` are bytes through the interface.
+    """``age`` of the latest handshake in seconds, None for never.
 
-    ``connections`` are the shim's to the balancer, by their local ends.
+    ``sent`` and ``received`` are bytes through the interface; ``connections`` are the shim's, by their local ends.
     """
 
     path: Path

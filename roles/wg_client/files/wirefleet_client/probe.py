@@ -2,10 +2,10 @@
 # Copyright: Wirefleet contributors
 """Does UDP work? Asked with an initiation of the client's own, and without any effect on its tunnel.
 
-Nodes answer nobody but their clients. So WireGuard itself makes the initiation, on an interface beside the tunnel's that
-has the same key: it goes to a socket of ours, which carries it to the balancer. The answer proves that UDP gets there and
-back, and that a node takes this client. It ends here: nobody confirms the handshake, so no session begins, and the node
-goes on as before.
+Nodes answer nobody but their clients. So WireGuard itself makes the initiation, on an interface beside the tunnel's
+that has the same key: it goes to a socket of ours, which carries it to the balancer. The answer proves that UDP gets
+there and back, and that a node takes this client. It ends here: nobody confirms the handshake, so no session begins,
+and the node goes on as before.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def _try(interface: str, peer: str, relay: str, inside: socket.socket, outside: 
         initiation = inside.recv(2048)
         outside.send(initiation)
         return answers(outside.recv(2048), initiation)
-    except (TimeoutError, socket.timeout, ConnectionError):  # noqa: UP041 -- two classes before Python 3.10
+    except (TimeoutError, socket.timeout, ConnectionError):
         return False
 
 

@@ -2,8 +2,8 @@
 # Copyright: Wirefleet contributors
 """Where the balancer is.
 
-Once everything goes through the tunnel, so does the question for its name, and a tunnel that is down answers nothing. So
-what WireGuard was told when the interface came up is kept, for us and for the shim, which finds it as its /etc/hosts.
+Once everything goes through the tunnel, so does the question for its name, and a tunnel that is down answers nothing.
+So what WireGuard was told when the interface came up is kept, for us and for the shim, which has it as its /etc/hosts.
 """
 
 from __future__ import annotations

@@ -27,6 +27,6 @@ def test_a_connection_is_seen_while_it_lasts(family: socket.AddressFamily, addre
 
 def test_a_host_may_have_no_ipv6(tmp_path: Path) -> None:
     header = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
-    row = "   0: 0100007F:C3A1 0A09C6C6:01BB 01 00000000:00000000 00:00000000 00000000   998        0 1 1 0 20 4 30 10 -1\n"
+    row = "   0: 0100007F:C3A1 0A09C6C6:01BB 01 00000000:00000000 00:00000000 00000000   998        0 1 1 0 20 4 30\n"
     (tmp_path / "tcp").write_text(header + row)
     assert established(998, tmp_path) == {"0100007F:C3A1"}
