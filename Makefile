@@ -104,6 +104,10 @@ bench-failover: $(VENV) ## Measure what clients notice of failures, in the lab `
 bench-drain: $(VENV) ## Measure the drain of a node with 50 busy clients, in the lab `bench` (N=3)
 	python bench/drain.py --repetitions $(or $(N),3)
 
+.PHONY: bench-transport
+bench-transport: $(VENV) ## Measure throughput over UDP, and over TCP by v2ray and by sing-box, in the lab `transport` (N=3)
+	python bench/transport.py --repetitions $(or $(N),3)
+
 .PHONY: build
 build: $(VENV) ## Build the collection's archive into build/
 	ansible-galaxy collection build --force --output-path build

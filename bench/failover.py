@@ -9,6 +9,8 @@ In ``tcp_drain`` and ``tcp_node_killed`` the cluster is in routed mode, and the 
 The times are those of the download's longest stall, the greatest one is also "tcp_stall_max_s"; "tcp_broken" counts
 downloads that ended early or with other bytes than the server's.
 
+In ``tcp_path_node_killed`` the clients come over TCP (``vpn_tcp``), through HAProxy and a shim.
+
 In the events ``node_killed_1000`` and ``node_killed_10000`` that many simulated clients (bench/simulated.py), of which
 every second one is idle, are at one node when it dies. Measured is, for each, the time from its death until it answers
 another node's handshake: {"n", "median_s", "p99_s", "max_s", "sent": clients, "lost": those that nobody asked}, and of
@@ -42,6 +44,7 @@ from traffic.ping import Ping  # noqa: E402
 LAB = "bench"
 SIMULATED = {"node_killed_1000": 1_000, "node_killed_10000": 10_000}
 ROUTED = ("tcp_drain", "tcp_node_killed")
+OVER_TCP = ("tcp_path_node_killed",)
 CROWDED = "n1"  # the node that has them all
 BEFORE, AFTER = 2.0, 5.0  # seconds of pings around what happens
 DOWNLOAD_SECONDS = 10.0  # longer than what happens, and what comes before it
@@ -259,6 +262,9 @@ class Bench:
             self.lab.befall("kill", node)
         return stream
 
+    def tcp_path_node_killed(self, client: Client) -> Ping:
+        return self.node_killed(client)
+
     def node_killed_stock(self, client: Client) -> Ping:
         """The same without adoption, which is what WireGuard's own timers can do."""
         with self.without_adoption():
@@ -294,6 +300,7 @@ EVENTS = (
     "node_killed_stock",
     # Last, because the cluster is set up otherwise for them.
     *ROUTED,
+    *OVER_TCP,
     *SIMULATED,
 )
 
@@ -329,6 +336,8 @@ def setting_of(event: str) -> Mapping[str, object]:
     """The variables of the cluster for an event."""
     if event in SIMULATED:
         return crowd.variables(max(SIMULATED.values()))
+    if event in OVER_TCP:
+        return {"vpn_tcp": True, "wg_client_transport": "tcp"}
     return {"vpn_return_path": "routed"} if event in ROUTED else {}
 
 
