@@ -94,6 +94,13 @@ def converge(variables: Mapping[str, object]) -> None:
         subprocess.run(command, cwd=REPOSITORY, check=True, stdout=log, stderr=subprocess.STDOUT)
 
 
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    """It says nothing between the lines of the table."""
+
+    def log_message(self, *_arguments: object) -> None:
+        pass
+
+
 @contextmanager
 def archive() -> Iterator[Mapping[str, object] | None]:
     """Offer sing-box as its releases are, to the lab's hosts; yield the variables that say where, or None."""
@@ -110,7 +117,7 @@ def archive() -> Iterator[Mapping[str, object] | None]:
         with tarfile.open(file, "w:gz") as tar:
             tar.add(Path(work, WHEEL_PROGRAM), f"sing-box/{PROGRAM}")
         gateway = labs.load(LAB).gateway
-        handler = partial(http.server.SimpleHTTPRequestHandler, directory=work)
+        handler = partial(Quiet, directory=work)
         with http.server.ThreadingHTTPServer((gateway, 0), handler) as server:
             threading.Thread(target=server.serve_forever, daemon=True).start()
             yield {
