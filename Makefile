@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.collections
 
 LAB ?= demo
-SCENARIOS ?= default ipv6 routed pair clients access monitoring cloud
+SCENARIOS ?= default transport routed pair monitoring access clients cloud ipv6
 JOBS ?= 4
 VENV := .venv/.stamp
 DAEMONS = $(patsubst %/__init__.py,%,$(wildcard roles/*/files/*/__init__.py))
@@ -126,6 +126,10 @@ bench-failover: $(VENV) ## Measure what clients notice of failures, in the labs 
 .PHONY: bench-drain
 bench-drain: $(VENV) ## Measure the drain of a node with 50 busy clients, in the lab `bench` (N=3)
 	python bench/drain.py --repetitions $(or $(N),3)
+
+.PHONY: bench-transport
+bench-transport: $(VENV) ## Measure throughput over UDP, and over TCP by v2ray and by sing-box, in the lab `transport` (N=3)
+	python bench/transport.py --repetitions $(or $(N),3)
 
 .PHONY: build
 build: $(VENV) ## Build the collection's archive into build/

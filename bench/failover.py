@@ -14,6 +14,8 @@ In ``balancer_killed`` and ``balancer_takeover`` the active balancer of the lab 
 of the other one, and in ``balancers_updated`` both restart all they run for another configuration: three times at most,
 since each takes a run of the playbook. Two clients ping meanwhile, fifty times a second.
 
+In ``tcp_path_node_killed`` the clients come over TCP (``vpn_tcp``), through HAProxy and a shim.
+
 In the events ``node_killed_1000`` and ``node_killed_10000`` that many simulated clients (bench/simulated.py), of which
 every second one is idle, are at one node when it dies. Measured is, for each, the time from its death until it answers
 another node's handshake: {"n", "median_s", "p99_s", "max_s", "sent": clients, "lost": those that nobody asked}, and of
@@ -52,6 +54,7 @@ ROUTED = ("tcp_drain", "tcp_node_killed")
 PLAYBOOK_RUNS = ("balancer_replaced", "balancers_updated")
 BALANCERS = ("balancer_killed", "balancer_takeover", *PLAYBOOK_RUNS)
 MOST_RUNS = 3
+OVER_TCP = ("tcp_path_node_killed",)
 CROWDED = "n1"  # the node that has them all
 BEFORE, AFTER = 2.0, 5.0  # seconds of pings around what happens
 DOWNLOAD_SECONDS = 10.0  # longer than what happens, and what comes before it
@@ -269,6 +272,9 @@ class Bench:
             self.lab.befall("kill", node)
         return stream
 
+    def tcp_path_node_killed(self, client: Client) -> Ping:
+        return self.node_killed(client)
+
     def node_killed_stock(self, client: Client) -> Ping:
         """The same without adoption, which is what WireGuard's own timers can do."""
         with self.without_adoption():
@@ -304,6 +310,7 @@ EVENTS = (
     "node_killed_stock",
     # Last, because the cluster is set up otherwise for them.
     *ROUTED,
+    *OVER_TCP,
     *SIMULATED,
     *BALANCERS,
 )
@@ -345,6 +352,8 @@ def setting_of(event: str) -> Mapping[str, object]:
     """The variables of the cluster for an event."""
     if event in SIMULATED:
         return crowd.variables(max(SIMULATED.values()))
+    if event in OVER_TCP:
+        return {"vpn_tcp": True, "wg_client_transport": "tcp"}
     return {"vpn_return_path": "routed"} if event in ROUTED else {}
 
 

@@ -12,6 +12,7 @@ import base64
 import hashlib
 import hmac
 import ipaddress
+import uuid
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -55,6 +56,18 @@ def mask(key: str, other: str) -> str:
     """
     pairs = zip(base64.b64decode(key), base64.b64decode(other))
     return base64.b64encode(bytes(one ^ another for one, another in pairs)).decode()
+
+
+def derive_tcp_id(seed: str, cluster: str) -> str:
+    """The UUID by which a cluster's nodes know its clients' connections over TCP, from the same seed.
+
+    One for all: it keeps strangers from the shim, which leads to WireGuard alone, and WireGuard knows who is who.
+    """
+    material = base64.b64decode(validate_key(seed))
+    extracted = hmac.new(b"wirefleet tcp id v1", material, hashlib.sha256).digest()
+    return str(
+        uuid.UUID(bytes=hmac.new(extracted, cluster.encode() + b"\x01", hashlib.sha256).digest()[:16], version=4)
+    )
 
 
 def host_prefix(address: str) -> str:

@@ -119,12 +119,15 @@ class Cluster:
         return {name: packets for name, packets in counted.items() if name not in ("begun", "answered", "copies")}
 
     def owner(self, client: Client, among: Iterable[str] | None = None) -> str:
-        """The node with the client's session: of those that know its present port, the one with the last handshake."""
+        """The node with the client's session: of those that know its present port, the one with the last handshake.
+
+        Over TCP, its port is one of the node's own.
+        """
         key, port = client.key, client.port
         handshakes: dict[str, int] = {}
         for name in among or self.nodes:
             endpoints, latest = (peers(self.nodes[name], what) for what in ("endpoints", "latest-handshakes"))
-            if endpoints[key].endswith(f":{port}"):
+            if endpoints[key].endswith(f":{port}") or endpoints[key].startswith("127.0.0.1:"):
                 handshakes[name] = int(latest[key])
         assert handshakes, f"no node knows {client.name} on its port {port}"
         return max(handshakes, key=lambda name: handshakes[name])

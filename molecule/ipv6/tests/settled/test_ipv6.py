@@ -55,5 +55,11 @@ def test_ours_runs_beside_it(cluster: Cluster) -> None:
 
 
 def test_haproxy_answers_on_tcp(lab: Lab, cluster: Cluster) -> None:
-    cluster.clients["c1"].host.check_output("nc -z -w 3 %s 51820", lab.address("lb1", "public", 6))
-    cluster.balancer.check_output("nc -z -w 3 127.0.0.1 51820")
+    for port in ("51820", "443"):
+        cluster.clients["c1"].host.check_output("nc -z -w 3 %s %s", lab.address("lb1", "public", 6), port)
+
+
+def test_a_shim_waits_behind_it(cluster: Cluster) -> None:
+    for node in cluster.nodes.values():
+        assert node.service("wirefleet-shim").is_running
+        assert not node.service("v2ray").is_enabled

@@ -48,6 +48,14 @@ class Session:
         """nftables' name for it."""
         return "ip6" if self.endpoint.startswith("[") else "ip"
 
+    @property
+    def steered(self) -> bool:
+        """Whether its packets go through the table.
+
+        Over TCP they come to the node from the node itself, and nobody else can reach the client there.
+        """
+        return not self.endpoint.startswith(("127.", "[::1]"))
+
 
 class Roster:
     """Every node's clients as its agent told them, by public key.
@@ -152,6 +160,8 @@ class Adoptions:
             target = shares.target(key, session.family)
             move = self._moves.get(key)
             if target is None or session.handshake < since or self._unanswered.get(key) == (node, session):
+                continue
+            if not session.steered:  # it comes by itself, when HAProxy ends its connection
                 continue
             if move is None or move.target == node:
                 self._moves[key] = Move(key, session, node, target)

@@ -101,6 +101,7 @@ class Steer:
         self._history = history.History()
         self._teach_until = float("-inf")
         self._taught: set[tuple[str, str]] = set()  # public key and endpoint of clients that the table was told of
+        self._left: set[str] = set()  # nodes that are drained, and whose clients over TCP were not sent away yet
 
     def start(self) -> None:
         """Take over from the kernel: a daemon that starts again changes nothing until HAProxy says so."""
@@ -116,6 +117,7 @@ class Steer:
             self._attempt("vips", partial(self._look_for_vips, now))
         self._attempt(HAPROXY, self._follow_haproxy)
         self._attempt(TABLE, self._keep_table)
+        self._attempt("connections", self._end_connections)
         if self._adopter and self.reports:
             self._attempt("clients", partial(self._adopter.round, self.state, self.active))
             self._history.follow(self._adopter.counts, now)
@@ -305,6 +307,7 @@ class Steer:
             state = self._damper.damp(state, now)
             waiting = self._damper.remaining(now)
         for name, old, new in changes(self.state, state):
+            (self._left.add if new is Standing.DRAINING and name not in waiting else self._left.discard)(name)
             report = self.reports.get(name)
             self.transitions[name, new] += 1
             if new is Standing.DRAINING and name in waiting:
@@ -325,6 +328,13 @@ class Steer:
         elif self.state.held and not state.held:
             event("fail_static_over")
         self.state = state
+
+    def _end_connections(self) -> None:
+        """Over TCP nobody can fetch a client: those of a drained node lose their connection, and come to another."""
+        if any(self.state.standing(name) is Standing.UP for name in self.state.nodes):
+            for name in sorted(self._left):
+                haproxy.end_connections(self.config.haproxy_socket, self.config.backend, name, self.reports[name].id)
+                self._left.discard(name)
 
     def _kernel_standing(self, name: str) -> Standing:
         node = self.config.nodes[name]
@@ -363,7 +373,8 @@ class Steer:
         clients = [
             client
             for client in adopter.clients()
-            if (client[0], client[2].endpoint) not in self._taught
+            if client[2].steered
+            and (client[0], client[2].endpoint) not in self._taught
             and self.state.standing(client[1]) is not Standing.DOWN
         ]
         for family in self.config.families:

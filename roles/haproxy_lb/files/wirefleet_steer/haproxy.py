@@ -31,6 +31,7 @@ class Report:
     last_change: int = 0  # seconds since the status changed
     code: int = 0  # the last check's HTTP status, if there is one
     duration: float | None = None  # seconds that the last check took
+    id: int = 0  # the server's number in the backend
 
     @property
     def drained(self) -> bool:
@@ -68,6 +69,12 @@ def servers(path: str, backend: str) -> dict[str, Report]:
     return parse(ask(path, f"show stat {backend} {SERVERS} -1"))
 
 
+def end_connections(path: str, backend: str, server: str, number: int) -> None:
+    """End a server's TCP connections, and forget that their clients stick to it; ``number`` is the server's id."""
+    ask(path, f"clear table {backend} data.server_id eq {number}")
+    ask(path, f"shutdown sessions server {backend}/{server}")
+
+
 def version(path: str) -> str:
     """Return the version of the HAProxy that runs."""
     found = re.search(r"^Version: (\S+)", ask(path, "show info"), re.MULTILINE)
@@ -88,6 +95,7 @@ def parse(answer: str) -> dict[str, Report]:
                 last_change=int(row["lastchg"] or 0),
                 code=int(row["check_code"] or 0),
                 duration=int(row["check_duration"]) / 1000 if row["check_duration"] else None,
+                id=int(row["sid"] or 0),
             )
             for row in csv.DictReader(io.StringIO(answer[2:]))
         }

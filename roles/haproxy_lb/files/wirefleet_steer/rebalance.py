@@ -115,7 +115,7 @@ class Rebalance:
             if session.family != family or at not in counts:
                 continue
             counts[at] += 1
-            if move is None and session.handshake < settled and key not in self._stayed:
+            if move is None and session.steered and session.handshake < settled and key not in self._stayed:
                 movable[at].append((session.handshake, key, session))
         for queue in movable.values():
             queue.sort(reverse=True)  # the one that moves first is the last

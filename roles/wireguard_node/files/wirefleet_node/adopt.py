@@ -110,6 +110,8 @@ class Adoptions:
             return "unknown"
         if self._families and _version(candidate.endpoint) not in self._families:
             return "unreachable"
+        if ip_address(candidate.endpoint.rpartition(":")[0].strip("[]")).is_loopback:
+            return "comes over TCP"  # to its node, and by itself
         return None
 
     def _renew(self, accepted: Mapping[Candidate, list[str]]) -> None:
@@ -137,7 +139,7 @@ def candidate(peer: object, where: str) -> Candidate:
         address = address_of(endpoint)
     except ValueError:
         raise RequestError(f"{where}.endpoint: expected ADDRESS:PORT") from None
-    if address.is_multicast or address.is_unspecified or address.is_loopback or address.is_link_local:
+    if address.is_multicast or address.is_unspecified or address.is_link_local:
         raise RequestError(f"{where}.endpoint: no client has {address}")
     return Candidate(key, endpoint)
 

@@ -56,6 +56,13 @@ def settle(adoptions: Adoptions, clients: Roster, now: float) -> list[Ended]:
     return adoptions.settle(clients, dict.fromkeys(("n1", "n2", "n3"), now), now)
 
 
+def test_who_comes_over_tcp_is_not_asked_for() -> None:
+    clients = roster(n1={"a": at(10), "b": Session("127.0.0.1:40000", 10), "c": Session("[::1]:40000", 10)})
+    adoptions = begun(clients)
+    assert [key for _, keys in ask(adoptions, 0).items() for key in keys] == ["a"]
+    assert clients.at("n1").keys() == {"a", "b", "c"}, "but the node has it"
+
+
 class TestRoster:
     @pytest.mark.parametrize(
         ("nodes", "owner"),

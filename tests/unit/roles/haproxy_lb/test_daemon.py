@@ -538,3 +538,45 @@ def test_only_an_active_balancer_moves_clients_back(
     run(["ip", "address", "add", VIP, "dev", "lo"])
     steer.round()
     assert len(rounds) == 1
+
+
+@pytest.fixture
+def ended(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """Servers whose connections HAProxy was told to end."""
+    servers: list[tuple[str, int]] = []
+    monkeypatch.setattr(haproxy, "end_connections", lambda _path, _backend, *server: servers.append(server))
+    return servers
+
+
+def test_who_comes_over_tcp_is_sent_away_from_a_drained_node_once(
+    steer: Steer, says: Says, ended: list[tuple[str, int]]
+) -> None:
+    says(n1=replace(UP, status="NOLB", id=7), n2=UP, n3=DOWN)
+    steer.round()
+    steer.round()
+    assert ended == [("n1", 7)], "HAProxy itself ends those of a server that is down"
+
+
+def test_where_nobody_else_is_there_connections_stay(steer: Steer, says: Says, ended: list[tuple[str, int]]) -> None:
+    drained = replace(UP, status="NOLB", id=7)
+    says(n1=drained, n2=drained, n3=drained)
+    steer.round()
+    assert ended == []
+    says(n1=drained, n2=UP, n3=drained)
+    steer.round()
+    assert [name for name, _ in ended] == ["n1", "n3"]
+
+
+def test_connections_that_could_not_be_ended_are_tried_again(
+    steer: Steer, says: Says, monkeypatch: pytest.MonkeyPatch, ended: list[tuple[str, int]]
+) -> None:
+    def fail(*_arguments: object) -> None:
+        raise HAProxyError("busy")
+
+    with monkeypatch.context() as busy:
+        busy.setattr(haproxy, "end_connections", fail)
+        says(n1=replace(UP, status="DRAIN", id=7), n2=UP, n3=UP)
+        steer.round()
+    assert "connections" in steer.troubles
+    steer.round()
+    assert (ended, steer.troubles) == ([("n1", 7)], {})

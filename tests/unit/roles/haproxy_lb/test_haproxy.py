@@ -13,21 +13,22 @@ from wirefleet_steer.haproxy import HAProxyError, Report, ask, parse, seconds, s
 
 # Columns of HAProxy 2.6, shortened; the order is as there.
 HEADER = (
-    "# pxname,svname,scur,status,weight,lastchg,check_status,check_code,check_duration,last_chk,check_desc,new_in_3_4,"
+    "# pxname,svname,scur,status,weight,lastchg,sid,check_status,check_code,check_duration,last_chk,check_desc,"
+    "new_in_3_4,"
 )
 ANSWER = f"""{HEADER}
-vpn_back,n1,0,UP,1,12,L7OK,200,3,,Layer7 check passed,x,
-vpn_back,n2,0,DOWN,100,3,* L4CON,,0,"Connection refused, at once",Layer4 connection problem,x,
-vpn_back,n3,0,MAINT,1,0,,,,,,x,
+vpn_back,n1,0,UP,1,12,1,L7OK,200,3,,Layer7 check passed,x,
+vpn_back,n2,0,DOWN,100,3,2,* L4CON,,0,"Connection refused, at once",Layer4 connection problem,x,
+vpn_back,n3,0,MAINT,1,0,3,,,,,,x,
 
 """
 
 
 def test_servers_are_read_by_column_name() -> None:
     assert parse(ANSWER) == {
-        "n1": Report("UP", 1, "L7OK", "Layer7 check passed", 12, 200, 0.003),
-        "n2": Report("DOWN", 100, "L4CON", "Layer4 connection problem: Connection refused, at once", 3, duration=0.0),
-        "n3": Report("MAINT", 1, "", "", 0),
+        "n1": Report("UP", 1, "L7OK", "Layer7 check passed", 12, 200, 0.003, 1),
+        "n2": Report("DOWN", 100, "L4CON", "Layer4 connection problem: Connection refused, at once", 3, duration=0.0, id=2),
+        "n3": Report("MAINT", 1, "", "", 0, id=3),
     }
 
 
@@ -42,7 +43,7 @@ def test_a_backend_without_servers() -> None:
         "Unknown command: 'show stat'\n",
         "Can't find backend.\n",
         "# pxname,svname\nvpn_back,n1\n",
-        f"{HEADER}\nvpn_back,n1,0,UP,many,12,L7OK,200,3,,,x,\n",
+        f"{HEADER}\nvpn_back,n1,0,UP,many,12,1,L7OK,200,3,,,x,\n",
         f"{HEADER}\nvpn_back,n1,0,UP\n",
     ],
 )

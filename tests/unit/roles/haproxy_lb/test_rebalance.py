@@ -74,6 +74,15 @@ def test_those_move_first_that_had_their_handshake_longest_ago() -> None:
     assert keys == ["n1/0", "n1/1", "n1/2", "n1/3"]
 
 
+def test_who_comes_over_tcp_counts_and_stays() -> None:
+    scene = Scene(n1=10, n2=0)
+    sessions = {f"tcp/{number}": Session("127.0.0.1:40000", number) for number in range(20)}
+    scene.roster.update("n1", sessions, whole=False)
+    moves = scene.plan({"ip": {"n1": 1, "n2": 1}})
+    assert {key.partition("/")[0] for key, _, _ in moves} == {"n1"}
+    assert len(moves) == 10
+
+
 def test_who_has_just_come_stays() -> None:
     scene = Scene(n1=0)
     scene.roster.update("n1", {str(number): at(int(SETTLED) + number) for number in range(30)}, whole=True)

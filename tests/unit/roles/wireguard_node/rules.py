@@ -39,6 +39,7 @@ def write(
         "vpn_client_networks": CLIENT_NETWORKS,
         "vpn_client_to_client": False,
         "vpn_agent_port": 8051,
+        "vpn_tcp": False,
         "vpn_port": 51820,
         "vpn_interface": "wg0",
         "vpn_mesh_interface": "wf0",

@@ -103,6 +103,7 @@ def test_no_descriptor_stays_open(wireguard: WireGuard) -> None:
         (Candidate("unknown=", "198.51.100.1:5"), "unknown"),
         (Candidate(PROBE, "198.51.100.1:5"), "not a client"),
         (Candidate(OTHER, "[2001:db8::1]:5"), "unreachable"),
+        (Candidate(OTHER, "127.0.0.1:5"), "comes over TCP"),
     ],
 )
 def test_who_is_not_a_client_here_or_can_not_be_reached_is_left_alone(
