@@ -150,7 +150,7 @@ def test_a_client_expires_by_itself(operator: Operator, cluster: Cluster, c2: Cl
     operator.agree(*PEERS, wg_client_expires=end.isoformat(timespec="seconds"))
     until("nodes have removed c2", RUN_SECONDS + EXPIRY_SECONDS, lambda: not has_peer(cluster, c2))
     for node in cluster.nodes.values():
-        assert f"event=expired client={c2.key}" in node.check_output("journalctl --no-pager -u wirefleet-node")
+        assert f'event=expired client="{c2.key}"' in node.check_output("journalctl --no-pager -u wirefleet-node")
     assert not c2.answered(web[4])
 
 
