@@ -110,7 +110,7 @@ class Adoptions:
             return "unknown"
         if self._families and _version(candidate.endpoint) not in self._families:
             return "unreachable"
-        if ip_address(candidate.endpoint.rpartition(":")[0].strip("[]")).is_loopback:
+        if address_of(candidate.endpoint).is_loopback:
             return "comes over TCP"  # to its node, and by itself
         return None
 

@@ -27,7 +27,7 @@ vpn_back,n3,0,MAINT,1,0,3,,,,,,x,
 def test_servers_are_read_by_column_name() -> None:
     assert parse(ANSWER) == {
         "n1": Report("UP", 1, "L7OK", "Layer7 check passed", 12, 200, 0.003, 1),
-        "n2": Report("DOWN", 100, "L4CON", "Layer4 connection problem: Connection refused, at once", 3, duration=0.0, id=2),
+        "n2": Report("DOWN", 100, "L4CON", "Layer4 connection problem: Connection refused, at once", 3, 0, 0.0, 2),
         "n3": Report("MAINT", 1, "", "", 0, id=3),
     }
 
