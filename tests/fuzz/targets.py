@@ -113,7 +113,7 @@ def http_request(data: bytes) -> None:
         theirs.sendall(data[:65536])  # more than that would have to be read meanwhile
         theirs.shutdown(socket.SHUT_WR)
         with suppress(OSError):
-            assert server._answer(ours, "::1", time.monotonic() + 5).startswith(b"HTTP/1.1 ")
+            assert server._answer(ours, "::1", "::1", time.monotonic() + 5).startswith(b"HTTP/1.1 ")
 
 
 @target

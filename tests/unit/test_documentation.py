@@ -13,7 +13,12 @@ from .conftest import REPOSITORY
 
 PAGE = (REPOSITORY / "docs/monitoring.md").read_text(encoding="utf-8")
 # Package -> how people call it, where events come from.
-SPEAKERS = {"wirefleet_steer": "wirefleet-steer", "wirefleet_node": "wirefleet-node", "wirefleet": "both"}
+SPEAKERS = {
+    "wirefleet_steer": "wirefleet-steer",
+    "wirefleet_node": "wirefleet-node",
+    "wirefleet_client": "wirefleet-client",
+    "wirefleet": "all",
+}
 
 
 def calls(function: str) -> Iterator[tuple[Path, ast.Call]]:

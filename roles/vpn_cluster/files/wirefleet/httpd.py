@@ -144,13 +144,13 @@ class Server:
         try:
             with connection, suppress(OSError):
                 deadline = time.monotonic() + DEADLINE
-                answer = self._answer(connection, client, deadline)
+                answer = self._answer(connection, client, connection.getsockname()[0], deadline)
                 connection.settimeout(max(deadline - time.monotonic(), 0.1))
                 connection.sendall(answer)
         finally:
             self._leave(client)
 
-    def _answer(self, connection: socket.socket, client: str, deadline: float) -> bytes:
+    def _answer(self, connection: socket.socket, client: str, server: str, deadline: float) -> bytes:
         head, complete, rest = _read_head(connection, deadline).partition(b"\r\n\r\n")
         line, *headers = head.split(b"\r\n")
         words = line.decode("latin-1").split(" ")
@@ -170,7 +170,6 @@ class Server:
             if length > MAX_BODY:
                 return self._encode(_problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE))
             body = _read_body(connection, deadline, rest, length)
-        server = connection.getsockname()[0]
         request = Request(path, dict(parse_qsl(query)), client, "POST" if method == "POST" else "GET", body, server)
         return self._encode(self._respond(request), with_body=method != "HEAD")
 

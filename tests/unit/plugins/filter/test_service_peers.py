@@ -17,7 +17,8 @@ def key(number: int) -> str:
     return base64.b64encode(number.to_bytes(32, "big")).decode()
 
 
-PLAN = {"balancers": {}, "clients": {"alice": {"addresses": ["10.80.0.5"], "public_key": key(5), "preshared": True}}}
+ALICE = {"addresses": ["10.80.0.5"], "public_key": key(5), "preshared": True, "networks": [], "suspended": False}
+PLAN = {"balancers": {}, "clients": {"alice": ALICE}}
 
 
 def test_the_sections_of_the_clients() -> None:

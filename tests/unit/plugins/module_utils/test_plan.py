@@ -304,7 +304,7 @@ def test_all_problems_are_told_at_once() -> None:
         "vpn_mesh_port: 0 is not a port (1 to 65535)",
         "vpn_port and vpn_mesh_port are both 0: they need two ports",
         "vpn_clients[0] (bob): 'adress': there is no such key; there are name, public_key, addresses, state, owner,"
-        " psk, psk_mask, routes, dns",
+        " psk, psk_mask, routes, dns, expires, groups, networks",
         "vpn_clients[1]: 'a b' is no usable name (letters, digits and _ . @ -, at most 63)",
         "vpn_clients[2] (c1): the name is taken by another client",
         "1 known client(s) are missing from the inventory and from vpn_clients: alice."

@@ -112,7 +112,8 @@ def test_options_reach_the_interface(monkeypatch: pytest.MonkeyPatch, capsys: py
     monkeypatch.setattr(wg_interface, "Interface", Recorder)
     options = {"enabled": False, "implementation": "kernel", "allow_key_change": True}
     run(capsys, name="wg0", config=TEXT, _ansible_check_mode=True, **options)
-    assert calls == [("wg0", True), (TEXT, {"enabled": False, "require_kernel": True, "allow_key_change": True})]
+    wanted = {"enabled": False, "require_kernel": True, "allow_key_change": True, "expired": []}
+    assert calls == [("wg0", True), (TEXT, wanted)]
 
 
 def test_warnings_are_passed_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
