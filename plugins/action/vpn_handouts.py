@@ -74,7 +74,8 @@ class ActionModule(ActionBase):
             [
                 _device(item, known[item["name"]], options)
                 for item in sorted(options["clients"], key=lambda item: item["name"])
-                if item["name"] in known and (not only or item["name"] in only)
+                # Who is suspended could not connect.
+                if item["name"] in known and item.get("state") != "suspended" and (not only or item["name"] in only)
             ],
             only,
             check,

@@ -12,7 +12,7 @@ version_added: 0.1.0
 short_description: Lay out the peers of a node's client-facing interface
 description:
   - Returns the text of all C([Peer]) sections at once, so that no template loops over ten thousand clients.
-  - The pre-shared key of each managed client is derived from the cluster's seed, see
+  - The pre-shared key of each client (but those with C(psk) V(false)) is derived from the cluster's seed, see
     P(wirefleet.vpn.derive_preshared_key#filter). The result is secret.
 positional: _input, seed, cluster
 options:

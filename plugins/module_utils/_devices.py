@@ -87,7 +87,7 @@ def lacking_key(clients: Iterable[Item], ledger: Iterable[Item], among: Sequence
         item["name"]
         for item in clients
         if not item.get("public_key")
-        and item.get("state") != "absent"
+        and item.get("state", "present") == "present"
         and (not among or item["name"] in among)
         and (rekey or item["name"] not in known)
     )

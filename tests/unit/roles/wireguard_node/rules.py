@@ -49,7 +49,11 @@ def write(
         "__vpn_routed": routed,
         "__wireguard_node_probes": [],
         "__wireguard_node_backends": '"backend"',
-        "__wireguard_node_self": {"return_routes": [], "client_routes": [{"device": "private"}] if routed else []},
+        "__wireguard_node_self": {
+            "mesh_addresses": ["fd77::1"],
+            "return_routes": [],
+            "client_routes": [{"device": "private"}] if routed else [],
+        },
     }
     for name in ("access.nft", "node.nft"):
         text = (TEMPLATES / f"{name}.j2").read_text(encoding="utf-8")
