@@ -115,7 +115,7 @@ def hits(text: bytes, secrets: dict[str, bytes]) -> list[str]:
 def test_it_had_something_to_hide(run: tuple[Run, dict[str, bytes]], secrets: dict[str, bytes]) -> None:
     done, processes = run
     assert done.code == 0, done.output
-    assert done.total("changed") >= 5, done.output
+    assert done.total("changed") >= 4, done.output
     assert len(secrets) > 40
     for name, seen in processes.items():
         mark = b"ansible-playbook" if name == HERE else b"&& sleep 0"  # how Ansible's SSH calls a module
