@@ -17,7 +17,8 @@ from traffic.cluster import Cluster, fetch
 from traffic.hosts import Lab, until
 from traffic.monitor import Monitor, photograph
 
-USAGE = "/etc/wirefleet/default/usage.json"
+USAGE, EXPIRY = "/etc/wirefleet/default/usage.json", "/etc/wirefleet/default/expiry.json"
+STEER = "/etc/wirefleet/default/steer.json"
 VIP = "2001:db8:12::1"
 
 
@@ -49,14 +50,21 @@ def services(host: Host, verb: str, *units: str) -> None:
 
 def test_one_balancer_is_in_trouble(monitor: Monitor, active: Cluster, standby: Cluster) -> None:
     filling = ", ".join(f"198.18.12.200 . {port} : 0x1fffffff" for port in range(2000, 2900))
+    before = standby.balancer.check_output("cat %s", STEER)
+    ending = {**json.loads(before), "certificate_not_after": time.time() + 3 * 86400}
+    alerts = ("WirefleetHAProxyDown", "WirefleetBalancersDisagree", "WirefleetMapNearlyFull")
     try:
-        with fires(monitor, "WirefleetHAProxyDown", "WirefleetBalancersDisagree", "WirefleetMapNearlyFull"):
+        with fires(monitor, *alerts, "WirefleetCertificateExpires"):
+            standby.balancer.check_output("echo %s > %s", json.dumps(ending), STEER)
+            services(standby.balancer, "restart", "wirefleet-steer")
             services(standby.balancer, "stop", "haproxy")
             active.admin("set server vpn_back/n1 state drain")
             active.balancer.check_output("nft add element ip wirefleet affinity { %s }", filling)
         assert "WirefleetBalancersDisagree" in monitor.sent()
     finally:
         services(standby.balancer, "start", "haproxy")
+        standby.balancer.check_output("echo %s > %s", before, STEER)
+        services(standby.balancer, "restart", "wirefleet-steer")
         active.admin("set server vpn_back/n1 state ready")
         active.balancer.check_output("nft delete element ip wirefleet affinity { %s }", filling)
     monitor.wait_quiet()
@@ -64,16 +72,20 @@ def test_one_balancer_is_in_trouble(monitor: Monitor, active: Cluster, standby: 
 
 def test_nodes_differ_and_lose_their_rules(cluster: Cluster, monitor: Monitor) -> None:
     n2 = cluster.nodes["n2"]
-    before = n2.check_output("cat %s", USAGE)
-    usage = json.loads(before)
+    before = {file: n2.check_output("cat %s", file) for file in (USAGE, EXPIRY)}
+    usage = json.loads(before[USAGE])
     usage["generation"] += 1
     usage["networks"][0]["used"] = usage["networks"][0]["size"]
+    expiry = {"version": 1, "expires": {"somebody": time.time() + 3 * 86400}}
+    differ = ("WirefleetConfigurationDrift", "WirefleetNetworkNearlyFull", "WirefleetClientsExpire")
     try:
-        with fires(monitor, "WirefleetConfigurationDrift", "WirefleetNetworkNearlyFull", "WirefleetRulesRemoved"):
+        with fires(monitor, *differ, "WirefleetRulesRemoved"):
             n2.check_output("echo %s > %s", json.dumps(usage), USAGE)
+            n2.check_output("echo %s > %s", json.dumps(expiry), EXPIRY)
             n2.check_output("nft delete table inet wirefleet_node")
     finally:
-        n2.check_output("echo %s > %s", before, USAGE)
+        for file, content in before.items():
+            n2.check_output("echo %s > %s", content, file)
     monitor.wait_quiet()
 
 

@@ -46,6 +46,7 @@ SHAPE: dict[str, Shape] = {
     "check": {"downinter": str, "fastinter": str, "timeout": str, "rise": int},
     "vips": Optional([str]),
     "in_order": Optional(str),
+    "certificate_not_after": Optional(float),
     "listen": [(str, int)],
     "status": Optional({"host": str, "listen": [(str, int)], "stats_port": int, "balancers": MapOf((str, int))}),
 }
@@ -127,6 +128,7 @@ class Config:
     return_window: float  # what may lie between the returns of two nodes that come back at once
     vips: tuple[str, ...]  # addresses that only the active balancer has; none: every balancer is
     in_order: str | None  # the file to touch while all is in order
+    certificate_not_after: float | None  # Unix time; None: HAProxy serves no TLS
     listen: tuple[tuple[str, int], ...]
     status: Status | None
 
@@ -167,6 +169,7 @@ def _config(read: dict) -> Config:
         return_window=_return_window(read["check"]),
         vips=_vips(read["vips"] or []),
         in_order=read["in_order"],
+        certificate_not_after=read["certificate_not_after"],
         listen=tuple(read["listen"]),
         status=_status(read["status"]),
     )

@@ -98,6 +98,9 @@ def page(
                 drops.add(packets, **cluster, family=family, reason=reason)
         for what in FILLED:
             sizes.add(gauge.sizes[what], **cluster, family=family, map=what)
+    valid = _metric("certificate_not_after_seconds", "Unix time until which the certificate for clients is valid.")
+    if config.certificate_not_after is not None:
+        valid.add(config.certificate_not_after, **cluster)
     filled = _metric("map_elements", "Elements of the maps that packets fill.")
     for family, maps in census.items():
         for what, counts in maps.items():
@@ -114,7 +117,7 @@ def page(
         _metric("table_restores_total", "How often somebody had removed the table.", "counter").add(
             totals.get("restores", 0), **cluster
         ),
-        *(known, weight, held, damped, changed, probe, share, learned, drops, shaken, filled, sizes),
+        *(known, weight, held, damped, changed, probe, share, learned, drops, shaken, filled, sizes, valid),
     ]
 
 

@@ -190,6 +190,8 @@ class Agent:
         page += metrics.conntrack(self.config)
         if self.config.usage:
             page += metrics.ledger(self.config, usage.load(self.config.usage))
+        if self._expiry:
+            page += metrics.expiry(self.config, self._expiry.known, time.time())
         return prometheus.render(page)
 
     def _evaluate(self, lost: list[observe.Fixture], errors: list[str]) -> Verdict:

@@ -38,6 +38,11 @@ class Expiries:
         now = max(now, self.written)
         return frozenset(key for key, at in self.expires.items() if at <= now)
 
+    def next(self, now: float) -> float | None:
+        """When the next client expires that has not yet; None when there is none."""
+        over = self.over(now)
+        return min((at for key, at in self.expires.items() if key not in over), default=None)
+
 
 def load(path: Path) -> Expiries:
     """Raise a ConfigError that names the file and the key."""
@@ -52,13 +57,15 @@ class Expiry:
 
     def __init__(self, interface: str, file: Path) -> None:
         self._interface = interface
+        self.known: Expiries | None = None  # as of the last look
         self._file = Watched(file, load)
         self._over: frozenset[str] = frozenset()
         self._due = float("-inf")
 
     def enforce(self) -> None:
         """Raises a CommandError, a ConfigError or an OSError; the next call tries again."""
-        over, now = self._file.get().over(time.time()), time.monotonic()
+        self.known = self._file.get()
+        over, now = self.known.over(time.time()), time.monotonic()
         if over == self._over and now < self._due:
             return
         if over:

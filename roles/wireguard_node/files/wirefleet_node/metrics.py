@@ -14,6 +14,7 @@ from wirefleet import __version__
 from wirefleet.command import run
 from wirefleet.prometheus import Metric
 
+from .expiry import Expiries
 from .health import DRAINED, FAILED, Observation, Verdict
 from .settings import Config
 from .usage import Usage
@@ -129,6 +130,17 @@ def ledger(config: Config, usage: Usage | None) -> list[Metric]:
         size.add(network.size, **labels, network=network.network)
     generation = _metric("ledger_generation", "Generation of the ledger that the node was configured from.")
     return [addresses, size, generation.add(usage.generation, **labels)]
+
+
+def expiry(config: Config, expiries: Expiries | None, now: float) -> list[Metric]:
+    """Return who has expired, and when somebody will next; ``now`` is seconds since the epoch."""
+    labels = {"cluster": config.cluster, "node": config.node}
+    if expiries is None:
+        return []
+    expired = _metric("clients_expired", "Clients whose time is over.").add(len(expiries.over(now)), **labels)
+    upcoming = _metric("next_client_expiry_seconds", "Unix time at which the next client expires.")
+    at = expiries.next(now)
+    return [expired, upcoming if at is None else upcoming.add(at, **labels)]
 
 
 def _peer_totals(labels: dict[str, str], peers: Iterable[Peer], now: float) -> list[Metric]:

@@ -57,6 +57,12 @@ def test_shared_addresses_are_spelled_as_the_kernel_does(tmp_path: Path) -> None
     assert (config.vips, config.in_order) == (("198.51.100.1", "2001:db8::1"), "/run/x")
 
 
+def test_the_certificates_end_may_be_unknown(tmp_path: Path) -> None:
+    assert load(write(tmp_path)).certificate_not_after is None
+    config = load(write(tmp_path, lambda d: d.update(certificate_not_after=1801418400)))
+    assert config.certificate_not_after == 1801418400
+
+
 def test_there_is_no_status_page_unless_configured(tmp_path: Path) -> None:
     assert load(write(tmp_path)).status is None
     page = {

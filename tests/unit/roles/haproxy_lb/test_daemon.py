@@ -387,6 +387,21 @@ def test_promtool_finds_nothing_in_the_metrics(adopting: Steer) -> None:
     assert (result.returncode, result.stderr) == (0, "")
 
 
+def test_metrics_of_the_certificate(config: Config, steer: Steer) -> None:
+    certified = Steer(replace(config, certificate_not_after=1801418400))
+    certified.start()
+    page = certified.answer(Request("/metrics"))
+    assert page is not None
+    assert '\nwirefleet_steer_certificate_not_after_seconds{cluster="default"} 1801418400\n' in page.body
+    result = subprocess.run(
+        ["promtool", "check", "metrics"], input=page.body, capture_output=True, text=True, check=False
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    without = steer.answer(Request("/metrics"))
+    assert without is not None
+    assert "certificate" not in without.body
+
+
 def test_status_page(adopting: Steer) -> None:
     """One other balancer answers, and one does not."""
     health = {"version": "0.1.0", "problem": None, "active": False}

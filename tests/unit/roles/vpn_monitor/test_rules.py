@@ -15,7 +15,9 @@ from .conftest import REPOSITORY, promtool, rules
 
 NODES, BALANCERS, STATES = ("n1", "n2"), ("lb1", "lb2"), ("up", "draining", "down")
 MINUTES = 30
-WRONG_AT = 5  # minutes into each test
+WRONG_AT = 5  # minutes into each test, which begins with Unix time 0
+DAY = 86400
+SOON, SOON_TEXT = 3 * DAY, "1970-01-04 00:00:00 +0000 UTC"
 
 
 def steer(metric: str, balancer: str, **labels: str) -> str:
@@ -51,12 +53,14 @@ def healthy() -> dict[str, int]:
         values[steer("haproxy_up", lb)] = 1
         values[steer("holding", lb)] = 0
         values[steer("table_restores_total", lb)] = 3
+        values[steer("certificate_not_after_seconds", lb)] = 15 * DAY
         values[steer("map_elements", lb, family="ip", map="sessions")] = 80
         values[steer("map_size", lb, family="ip", map="sessions")] = 100
         for name in NODES:
             values[steer("node_agent_heard", lb, node=name)] = 1
             values[steer("node_damped", lb, node=name)] = 0
     for name in NODES:
+        values[node("next_client_expiry_seconds", name)] = 8 * DAY
         values[node("conntrack_entries", name)] = 80
         values[node("conntrack_limit", name)] = 100
         values[node("ledger_generation", name)] = 7
@@ -110,6 +114,12 @@ CASES: dict[str, tuple[float, dict[str, int], dict[str, str]]] = {
     ),
     "WirefleetConfigurationDrift": (WARNING, {node("ledger_generation", "n2"): 8}, {}),
     "WirefleetRulesRemoved": (AT_ONCE, {node("repairs_total", "n1", what="table"): 3}, {"instance": "n1"}),
+    "WirefleetClientsExpire": (WARNING, {node("next_client_expiry_seconds", "n1"): SOON}, {}),
+    "WirefleetCertificateExpires": (
+        WARNING,
+        {steer("certificate_not_after_seconds", "lb1"): SOON},
+        {"instance": "lb1", "job": "wirefleet-steer"},
+    ),
 }
 # What follows from the same fault.
 ALSO = {"WirefleetNoBalancer": {"WirefleetBalancerDown"}}
@@ -182,7 +192,27 @@ def test_fires(rule_file: Path, tmp_path: Path, alerts: dict[str, Any], name: st
 def expand(text: str, labels: dict[str, str]) -> str:
     """An annotation's templates, as Prometheus expands them."""
     text = re.sub(r"\{\{ \$labels\.(\w+) \}\}", lambda found: {"cluster": "default", **labels}[found[1]], text)
+    text = text.replace("{{ $value | humanizeTimestamp }}", SOON_TEXT)
     return text.replace('{{ $value | printf "%.0f" }}', "81").replace("{{ $value }}", "2")
+
+
+@pytest.mark.parametrize(
+    ("variable", "metric", "name"),
+    [
+        ("vpn_monitor_client_expiry_days", node("next_client_expiry_seconds", "n1"), "WirefleetClientsExpire"),
+        (
+            "vpn_monitor_certificate_expiry_days",
+            steer("certificate_not_after_seconds", "lb1"),
+            "WirefleetCertificateExpires",
+        ),
+    ],
+)
+def test_how_early_an_end_is_announced_is_the_operators(tmp_path: Path, variable: str, metric: str, name: str) -> None:
+    """With 0 days, what has not ended yet is no reason for an alert."""
+    file = tmp_path / "rules.yml"
+    file.write_text(rules(**{variable: "0"}))
+    silent = [{"eval_time": at(MINUTES), "alertname": name, "exp_alerts": []}]
+    assert judge(file, tmp_path, {metric: SOON}, silent) == ""
 
 
 def test_durations_and_limits_are_the_operators(tmp_path: Path) -> None:

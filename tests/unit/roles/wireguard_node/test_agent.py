@@ -205,9 +205,11 @@ def test_an_expired_peer_goes_and_stays_away(node: Node, document: dict[str, Any
     add()
     node.start_agent()
     assert present() == set(keys)
+    assert 'wirefleet_node_clients_expired{cluster="default",node="n1"} 0' in node.get("/metrics")[1]
     (tmp_path / "new").write_text(json.dumps({"version": 1, "expires": {keys[0]: time.time() - 1}}))
     os.replace(tmp_path / "new", expiry)
     eventually(lambda: present() == {keys[1]})
+    assert 'wirefleet_node_clients_expired{cluster="default",node="n1"} 1' in node.get("/metrics")[1]
     add()
     eventually(lambda: present() == {keys[1]}, seconds=30)
     expiry.write_text("{")

@@ -23,6 +23,11 @@ def test_a_clock_behind_the_file_brings_nobody_back() -> None:
     assert Expiries({"early": 100.0, "late": 200.0}, written=150.0).over(0) == {"early"}
 
 
+@pytest.mark.parametrize(("now", "expected"), [(0, 100), (99.9, 100), (100, 200), (200, None)])
+def test_who_is_next(now: float, expected: float | None) -> None:
+    assert Expiries({"early": 100.0, "late": 200.0}, written=0.0).next(now) == expected
+
+
 def test_the_file_says_when_it_was_written(tmp_path: Path) -> None:
     path = tmp_path / "expiry.json"
     path.write_text(json.dumps({"version": 1, "expires": {"key": 12}}))

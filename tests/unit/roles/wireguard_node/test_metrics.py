@@ -12,6 +12,7 @@ import pytest
 from wirefleet.command import CommandError
 from wirefleet.prometheus import render
 from wirefleet_node import metrics
+from wirefleet_node.expiry import Expiries
 from wirefleet_node.health import CheckResult, Drain, Observation, Verdict
 from wirefleet_node.metrics import Peer, PeerCache, page, parse_peers
 from wirefleet_node.settings import Config
@@ -25,6 +26,7 @@ SEEN = Observation("up", True, {}, checks={"dns": CheckResult(True), "ntp": Chec
 PEERS = {"one=": Peer(int(NOW) - 10, 1, 2), "two=": Peer(int(NOW) - 180, 10, 20), "never=": Peer(0, 100, 200)}
 REPAIRS = {"rule": 0, "route": 3}
 ADOPTIONS = {"adopting": 5, "refused": 1}
+EXPIRIES = Expiries({"one=": NOW - 1, "two=": NOW + 60, "never=": NOW + 3600}, written=0)
 
 
 def lines(config: Config, verdict: Verdict = OK, peers: dict[str, Peer] | None = PEERS) -> list[str]:
@@ -100,6 +102,17 @@ def test_how_full_the_networks_are(configure: Configure) -> None:
     assert metrics.ledger(configure(), None) == []
 
 
+def test_who_expires(configure: Configure) -> None:
+    labels = 'cluster="default",node="n1"'
+    present = render(metrics.expiry(configure(), EXPIRIES, NOW)).splitlines()
+    assert f"wirefleet_node_clients_expired{{{labels}}} 1" in present
+    assert f"wirefleet_node_next_client_expiry_seconds{{{labels}}} {int(NOW) + 60}" in present
+    late = render(metrics.expiry(configure(), EXPIRIES, NOW + 3600))
+    assert f"wirefleet_node_clients_expired{{{labels}}} 3" in late
+    assert "next_client_expiry" not in late, "nobody is left"
+    assert metrics.expiry(configure(), None, NOW) == []
+
+
 def test_connection_tracking(configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics, "CONNTRACK", tmp_path / "nf_conntrack")
     assert metrics.conntrack(configure()) == [], "the kernel tracks none"
@@ -114,6 +127,7 @@ def test_promtool_finds_nothing(configure: Configure) -> None:
     config = configure(per_peer_metrics=True)
     pages = page(config, SEEN, OK, REPAIRS, PEERS, ADOPTIONS, NOW)
     pages += metrics.ledger(config, Usage(7, (Network("10.80.0.0/16", 5, 1, 65534),)))
+    pages += metrics.expiry(config, EXPIRIES, NOW)
     result = subprocess.run(
         ["promtool", "check", "metrics"], input=render(pages), capture_output=True, text=True, check=False
     )
