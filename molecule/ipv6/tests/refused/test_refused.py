@@ -37,7 +37,7 @@ def undone(host: Host, do: str, undo: str) -> Iterator[None]:
 
 
 def test_a_clock_that_is_off(lab: Lab) -> None:
-    wrong = r"""printf '#!/bin/sh\nexec /bin/date --date "+3 seconds" "$@"\n' > /usr/local/bin/date"""
+    wrong = r"""printf '#!/bin/sh\nexec /bin/date --date "+30 seconds" "$@"\n' > /usr/local/bin/date"""
     with undone(lab.host("n1"), f"{wrong}; chmod +x /usr/local/bin/date", "rm /usr/local/bin/date"):
         site(lab).assert_refused("n1: its clock is ")
 
