@@ -30,6 +30,7 @@ SHAPE: dict[str, Shape] = {
             "mark": int,
             "table": int,
             "priority": int,
+            "hops": Optional(int),
             "routes": [{"family": int, "device": str, "network": str, "via": str}],
         }
     ),
@@ -186,20 +187,24 @@ def _gateway(gateway: dict[str, Any] | None) -> tuple[tuple[Rule, ...], tuple[Ro
     The rest may go no further than to the balancer, whose table gives it more hops: without the table nothing leaves
     with this node's own address. WireGuard takes the hop limit from the route.
     """
+    if gateway is None:
+        return (), ()
+    table, hops = gateway["table"], 1 if gateway["hops"] is None else gateway["hops"]
+    _require(1 <= hops <= 255, "gateway.hops", f"expected 1 to 255, got {hops}")
     rules: list[Rule] = []
     routes: list[Route] = []
-    for i, route in enumerate(gateway["routes"] if gateway else []):
+    for i, route in enumerate(gateway["routes"]):
         key, family = f"gateway.routes[{i}]", route["family"]
         _require(family in (4, 6), f"{key}.family", f"expected 4 or 6, got {family}")
         _require(all(rule.family != family for rule in rules), f"{key}.family", f"{family} is there twice")
         network = _parsed(ip_network, route["network"], f"{key}.network")
         via = _parsed(ip_address, route["via"], f"{key}.via")
         _require(network.version == via.version == family, key, f"network and via must be of family {family}")
-        table, device = gateway["table"], route["device"]  # type: ignore[index]
-        rules.append(Rule(family, gateway["priority"], table, gateway["mark"]))  # type: ignore[index]
+        device = route["device"]
+        rules.append(Rule(family, gateway["priority"], table, gateway["mark"]))
         routes += [
             Route(family, table, str(network), device),
-            Route(family, table, "default", device, str(via), hop_limit=1),
+            Route(family, table, "default", device, str(via), hop_limit=hops),
         ]
     return tuple(rules), tuple(routes)
 

@@ -26,6 +26,11 @@ def test_gateway_becomes_rules_and_routes(configure: Configure) -> None:
     )
 
 
+def test_routers_on_the_way_to_a_balancer_are_counted(configure: Configure) -> None:
+    routes = configure(gateway={**gateway(), "hops": 3}).routes
+    assert [route.hop_limit for route in routes] == [None, 3]
+
+
 def test_no_gateway_no_routing(configure: Configure) -> None:
     config = configure(gateway=None)
     assert (config.rules, config.routes) == ((), ())
@@ -86,6 +91,8 @@ def check(**changes: Any) -> dict[str, Any]:
         ({"clients": clients(networks=[ROUTE | {"network": "10.80.0.1/16"}])}, r"networks\[0\].network: .* host bits"),
         ({"clients": clients(networks=[ROUTE | {"via": "fd00::1"}])}, r"networks\[0\]: network and via must be of one"),
         ({"clients": clients(probes=["lb1"])}, r"clients.probes\[0\]: 'lb1'"),
+        ({"gateway": {**gateway(), "hops": 0}}, "gateway.hops: expected 1 to 255, got 0"),
+        ({"gateway": {**gateway(), "hops": 256}}, "gateway.hops: expected 1 to 255, got 256"),
         (
             {"gateway": {**gateway(), "routes": gateway()["routes"] * 2}},
             r"gateway.routes\[1\].family: 4 is there twice",
