@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 from wirefleet_steer import haproxy
@@ -90,6 +91,14 @@ def steer_variables(
 def render(name: str, variables: dict[str, Any]) -> str:
     text = (TEMPLATES / name).read_text(encoding="utf-8")
     return str(Templar(DataLoader(), variables=variables).template(trust_as_template(text)))
+
+
+def balancer_sysctls(backend: str, *, routed: bool = False) -> list[str]:
+    """What the role sets for its daemon on a balancer."""
+    role = yaml.safe_load((TEMPLATES.parent / "vars/main.yml").read_text(encoding="utf-8"))
+    templar = Templar(DataLoader(), variables={"__haproxy_lb_backends": [backend], "__vpn_routed": routed})
+    sysctls: list[str] = templar.template(trust_as_template(role["__haproxy_lb_sysctls"]))
+    return sysctls
 
 
 def steer_config(directory: Path, **changes: Any) -> dict[str, Any]:
@@ -382,7 +391,7 @@ class Cluster(Network):
         self.write_ruleset()
         self.write_config()
         self.steerctl("prepare")
-        self.run("lb", "sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
+        self.run("lb", "sysctl", "-qw", *balancer_sysctls(self.backend))
         self.start_steer()
         for name in NODES:
             self.steerctl("wait", name, "up", "--timeout", "20")

@@ -18,7 +18,7 @@ import pytest
 from wirefleet.iproute import Rule
 from wirefleet.routes import Hop
 
-from .conftest import BACKEND, PUBLIC, PYTHONPATH, Network, render, steer_config, steer_variables
+from .conftest import BACKEND, PUBLIC, PYTHONPATH, Network, balancer_sysctls, render, steer_config, steer_variables
 
 CLIENT = {"ip": "10.80.0.5", "ip6": "fd00:80::5"}
 CLIENTS = {"ip": "10.80.0.0/16", "ip6": "fd00:80::/48"}
@@ -76,7 +76,7 @@ class ReturnPath(Network):
         (self.directory / "steer.json").write_text(json.dumps(steer_config(self.directory)))
         command = ["env", f"PYTHONPATH={PYTHONPATH}", sys.executable, "-m", "wirefleet_steer"]
         self.run("lb", *command, "--config", str(self.directory / "steer.json"), "prepare")
-        self.run("lb", "sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
+        self.run("lb", "sysctl", "-qw", *balancer_sysctls("backend", routed=True))
         for family, version in zip(FAMILIES, (4, 6)):
             rule = Rule(version, 5179, table=TABLE, to=CLIENTS[family], iif="backend")
             self.run("lb", "ip", f"-{version}", "rule", "add", *rule.arguments())
