@@ -275,11 +275,12 @@ def wait(config: Config, node: Node, goal: str, timeout: float) -> Progress:
 
 
 def _kernel(snapshot: Snapshot, node: Node) -> str:
-    found = {f: value.value for f, value in standings(snapshot, node).items()}
+    there = standings(snapshot, node)
+    found = {family: there[family].value if family in there else "missing" for family in node.addresses}
     if len(set(found.values())) == 1:
         suffix = " (held)" if is_held(snapshot, node) else " (damped)" if is_damped(snapshot, node) else ""
         return next(iter(found.values())) + suffix
-    return ", ".join(f"{family} {value}" for family, value in found.items()) or "missing"
+    return ", ".join(f"{family} {value}" for family, value in found.items())
 
 
 def _reason(snapshot: Snapshot, node: Node, report: Report | None) -> str:

@@ -359,6 +359,11 @@ class Cluster(Network):
         """The node's line of "status" from its second column on; "status" fails while no node takes clients."""
         return self.steerctl("status", check=False).partition(node)[2].split()
 
+    def rows(self) -> dict[str, dict[str, Any]]:
+        """The same, of each node, as values."""
+        answer = json.loads(self.steerctl("status", "--json", check=False))
+        return {row["node"]: row for row in answer["nodes"]}
+
     def start_steer(self) -> None:
         log = (self.directory / "steer.log").open("ab")
         argv = [sys.executable, "-m", "wirefleet_steer", "--config", str(self.directory / "steer.json"), "run"]

@@ -60,6 +60,8 @@ def test_families_that_disagree_are_shown_apart(config: Config) -> None:
     mixed = Snapshot({}, {"ip": both.elements["ip"], "ip6": snapshot(config, None, DRAINING).elements["ip6"]})
     assert next(rows(config, mixed, {}, None)).kernel == "ip up, ip6 draining"
     assert next(rows(config, Snapshot({}, {}), {}, None)).kernel == "missing"
+    half = Snapshot({}, {"ip6": both.elements["ip6"]})
+    assert next(rows(config, half, {}, None)).kernel == "ip missing, ip6 up"
 
 
 @pytest.mark.parametrize(
