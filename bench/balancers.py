@@ -33,6 +33,9 @@ class Balancers:
             self.lab.befall("mend", active)
         return seen
 
+    def tcp_path_balancer_killed(self) -> Watched:
+        return self.balancer_killed()
+
     def balancer_takeover(self) -> Watched:
         active, other = self.pair.roles()
         with self.pair.watched() as seen:

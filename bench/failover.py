@@ -14,7 +14,7 @@ In ``balancer_killed`` and ``balancer_takeover`` the active balancer of the lab 
 of the other one, and in ``balancers_updated`` both restart all they run for another configuration: three times at most,
 since each takes a run of the playbook. Two clients ping meanwhile, fifty times a second.
 
-In ``tcp_path_node_killed`` the clients come over TCP (``vpn_tcp``), through HAProxy and a shim.
+In the ``tcp_path_…`` events the clients come over TCP (``vpn_tcp``), through HAProxy and a shim.
 
 In the events ``node_killed_1000`` and ``node_killed_10000`` that many simulated clients (bench/simulated.py), of which
 every second one is idle, are at one node when it dies. Measured is, for each, the time from its death until it answers
@@ -52,9 +52,9 @@ LAB = "bench"
 SIMULATED = {"node_killed_1000": 1_000, "node_killed_10000": 10_000}
 ROUTED = ("tcp_drain", "tcp_node_killed")
 PLAYBOOK_RUNS = ("balancer_replaced", "balancers_updated")
-BALANCERS = ("balancer_killed", "balancer_takeover", *PLAYBOOK_RUNS)
+BALANCERS = ("balancer_killed", "balancer_takeover", *PLAYBOOK_RUNS, "tcp_path_balancer_killed")
 MOST_RUNS = 3
-OVER_TCP = ("tcp_path_node_killed",)
+OVER_TCP = ("tcp_path_node_killed", "tcp_path_balancer_killed")
 CROWDED = "n1"  # the node that has them all
 BEFORE, AFTER = 2.0, 5.0  # seconds of pings around what happens
 DOWNLOAD_SECONDS = 10.0  # longer than what happens, and what comes before it
@@ -310,7 +310,7 @@ EVENTS = (
     "node_killed_stock",
     # Last, because the cluster is set up otherwise for them.
     *ROUTED,
-    *OVER_TCP,
+    "tcp_path_node_killed",
     *SIMULATED,
     *BALANCERS,
 )
@@ -327,16 +327,16 @@ def main() -> int:
     bench, balancers = Bench(), Balancers()
     figures: dict[str, Mapping[str, object]] = {}
     standing = {bench.lab.name, balancers.lab.name} if options.no_setup else set()
-    setting: Mapping[str, object] = {}
+    settings: dict[str, Mapping[str, object]] = {}
     print(ROW.format("event", n="n", median_s="median/s", max_s="max/s", lost="lost", sent="sent"), flush=True)
     for event in options.events or EVENTS:
         lab = balancers.lab.name if event in BALANCERS else bench.lab.name
         if lab not in standing:
             set_up(lab)
             standing.add(lab)
-        if (needed := setting_of(event)) != setting and lab == bench.lab.name:
+        if (needed := setting_of(event)) != settings.get(lab, {}):
             converge(lab, needed)
-            setting = needed
+            settings[lab] = needed
         if event in SIMULATED:
             figures[event] = crowd.node_killed(bench.cluster, CROWDED, SIMULATED[event])
         elif event in BALANCERS:

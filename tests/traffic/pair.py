@@ -29,6 +29,7 @@ BEFORE, AFTER = 2.0, 8.0  # seconds of pings around what happens
 SETTLING_SECONDS = 60
 TAKEOVER_SECONDS = 10
 SERVED_SECONDS = 10
+FAILOVER_SECONDS = 40  # how long a stock client may take
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,8 @@ class Pair:
                 stack.enter_context(ping)
             time.sleep(BEFORE)
             yield seen
+            for client in self.clients.values():
+                until(f"{client.name} is served again", FAILOVER_SECONDS, lambda: self.served(client))  # noqa: B023
             time.sleep(AFTER)
         for client in self.clients.values():
             seen.handshakes[client.name].append(client.handshake)
