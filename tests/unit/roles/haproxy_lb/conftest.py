@@ -408,6 +408,7 @@ global
 defaults
   mode tcp
   timeout connect 1s
+  timeout check 500ms
   timeout client 5s
   timeout server 5s
 backend vpn_back
