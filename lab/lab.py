@@ -12,8 +12,8 @@ the networks of ``lab_networks``
     and packages from outside.
 
 ``lab_routes`` (network: next hop) are a host's routes to networks that it is not in, and ``lab_router: true`` makes it
-forward packets of others. ``lab_release``, a host's or the lab's, is the release of Debian; ``--release`` or LAB_RELEASE
-says it for those who name none.
+forward packets of others. ``lab_release``, a host's or the lab's, is the release of Debian; ``--release`` or
+LAB_RELEASE says it for hosts that have none.
 
 All networks are bridges in a network namespace of the lab's own, its *fabric*. In the machine's own namespace, every
 frame would pass the machine's firewall, connection tracking and NAT (``bridge-nf-call-iptables``), and the machine
@@ -492,7 +492,7 @@ def arguments() -> argparse.ArgumentParser:
         return sub
 
     creation = verb("up", "create the lab, or repair it", host=False)
-    creation.add_argument("--release", default=RELEASE, help="Debian's, of the hosts for which the inventory names none")
+    creation.add_argument("--release", default=RELEASE, help="Debian's, for hosts that have none in the inventory")
     verb("down", "remove the lab and all that belongs to it", host=False)
     verb("status", "show the hosts and their cables", host=False)
     verb("exec", "run a command in a host").add_argument("command", nargs=argparse.REMAINDER)

@@ -21,8 +21,8 @@ from wirefleet.command import CommandError, run
 from .config import Config
 from .elements import KINDS, Elements, mark
 
-# What nft says when the definition of a set or map differs from that in the kernel: the latter does ("File exists"), or,
-# of some differences and since 1.1, nft itself ("existing set lacks interval flag").
+# A set or map in the kernel has another definition: so says the kernel ("File exists"), or nft itself, since 1.1 and of
+# some differences ("existing set lacks interval flag").
 OTHER_DEFINITION = ("File exists", "Error: existing ")
 
 
