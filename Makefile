@@ -10,7 +10,7 @@ export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.collections
 LAB ?= demo
 # The longest first. What does not fit into the half hour of `make test` is for the night.
 SCENARIOS ?= default pair transport routed ipv6
-NIGHTLY ?= monitoring access clients cloud
+NIGHTLY ?= monitoring access clients cloud trixie
 JOBS ?= 4
 VENV := .venv/.stamp
 DAEMONS = $(patsubst %/__init__.py,%,$(wildcard roles/*/files/*/__init__.py))
@@ -69,9 +69,17 @@ docs: $(VENV) ## Make the tables of the roles' READMEs, and the documentation's 
 sanity: build ## Run all of ansible-test sanity on the built archive (minutes)
 	tests/release/sanity build/wirefleet-vpn-*.tar.gz
 
+.PHONY: importer
+importer: build ## Judge the built archive as Galaxy and the site of Ansible's collections do
+	tests/release/importer build/wirefleet-vpn-*.tar.gz
+
 .PHONY: unit
 unit: $(VENV) ## Run the unit tests, and the parsers on inputs that nobody wrote
 	pytest tests/unit tests/fuzz
+
+.PHONY: matrix
+matrix: ## Run the plugins' unit tests with ansible-core 2.16 to 2.21 on Python 3.11 to 3.13, as far as these are here
+	tests/release/matrix
 
 .PHONY: fuzz
 fuzz: $(VENV) ## Search for inputs that break a parser (SECONDS=60 for each, TARGETS="ledger agent_answer")
@@ -94,9 +102,9 @@ $(SCENARIOS:%=molecule-%): molecule-%: $(VENV)
 test: lint unit molecule ## Run all that half an hour has room for
 
 .PHONY: nightly
-nightly: $(VENV) ## Run the rest: more scenarios, ansible-test sanity, a longer search for inputs that break parsers
+nightly: $(VENV) ## Run the rest: more scenarios, other versions of Ansible, release checks, a longer search for bad inputs
 	$(MAKE) molecule SCENARIOS="$(NIGHTLY)"
-	$(MAKE) sanity fuzz
+	$(MAKE) matrix sanity importer fuzz
 
 .PHONY: demo
 demo: $(VENV) ## Build a cluster in the lab, break it, and show what clients notice

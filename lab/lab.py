@@ -12,7 +12,8 @@ the networks of ``lab_networks``
     and packages from outside.
 
 ``lab_routes`` (network: next hop) are a host's routes to networks that it is not in, and ``lab_router: true`` makes it
-forward packets of others.
+forward packets of others. ``lab_release``, a host's or the lab's, is the release of Debian; ``--release`` or
+LAB_RELEASE says it for hosts that have none.
 
 All networks are bridges in a network namespace of the lab's own, its *fabric*. In the machine's own namespace, every
 frame would pass the machine's firewall, connection tracking and NAT (``bridge-nf-call-iptables``), and the machine
@@ -52,6 +53,7 @@ TEAR_DOWN_SECONDS = 20
 IMAGE_SECONDS = 7 * 24 * 3600
 # Of the kernel's 128 inotify instances per user a booted systemd holds about ten: not enough for three labs.
 INOTIFY_INSTANCES = 1024
+RELEASE = os.environ.get("LAB_RELEASE") or "bookworm"
 # What can befall a cable: the host loses its carrier, or keeps it while nothing comes through.
 CABLE = {"plugged": "up master {network}", "unplugged": "down", "dead": "nomaster"}
 
@@ -70,6 +72,7 @@ class Host:
 
     name: str
     container: str
+    release: str
     networks: dict[str, list[str]]
     routes: dict[str, str]
     router: bool
@@ -119,8 +122,11 @@ class Lab:
         return self.hosts[name]
 
 
-def load(name: str) -> Lab:
-    """Read ``lab/inventories/<name>/hosts.yml``; raises LabError that names what is wrong in it."""
+def load(name: str, release: str = RELEASE) -> Lab:
+    """Read ``lab/inventories/<name>/hosts.yml``; raises LabError that names what is wrong in it.
+
+    ``release`` is that of the hosts for which the inventory names none.
+    """
     path = HERE / "inventories" / name / "hosts.yml"
     if not path.is_file():
         known = sorted(p.parent.name for p in HERE.glob("inventories/*/hosts.yml"))
@@ -145,8 +151,14 @@ def load(name: str) -> Lab:
             if "ansible_host" in variables:
                 wanted["uplink"] = [variables["ansible_host"]]
             networks = {network: [address(host, network, value) for value in wanted[network]] for network in wanted}
-            routes = dict(variables.get("lab_routes", {}))
-            hosts[host] = Host(host, f"wirefleet-{name}-{host}", networks, routes, variables.get("lab_router", False))
+            hosts[host] = Host(
+                name=host,
+                container=f"wirefleet-{name}-{host}",
+                release=variables.get("lab_release", tree["vars"].get("lab_release", release)),
+                networks=networks,
+                routes=dict(variables.get("lab_routes", {})),
+                router=variables.get("lab_router", False),
+            )
     uplink = ipaddress.IPv4Network(tree["vars"]["lab_network_prefixes"]["uplink"][0])
     return Lab(name, path, uplink, list(prefixes), hosts)
 
@@ -387,12 +399,12 @@ def containers(lab: Lab) -> dict[str, str]:
 # Labs
 
 
-def up(lab: Lab, release: str) -> None:
+def up(lab: Lab) -> None:
     """Make the lab what its inventory says: repair it if it is whole, else make it anew."""
     with alone():
         begin = time.monotonic()
-        image_id = image(release)
-        recipe = lab.inventory.read_bytes() + Path(__file__).read_bytes() + image_id.encode()
+        images = {release: image(release) for release in sorted({host.release for host in lab.hosts.values()})}
+        recipe = lab.inventory.read_bytes() + Path(__file__).read_bytes() + repr(images).encode()
         stamp = hashlib.sha256(recipe).hexdigest()
         stamped = lab.directory / "stamp"
         whole = (
@@ -418,7 +430,7 @@ def up(lab: Lab, release: str) -> None:
                 lab.directory / "id_ed25519",
             )
             lay_fabric(lab)
-            each(list(lab.hosts.values()), lambda host: create(lab, host, image_id))
+            each(list(lab.hosts.values()), lambda host: create(lab, host, images[host.release]))
         states = containers(lab)
         each(list(lab.hosts.values()), lambda host: revive(lab, host, states[host.container]))
         stamped.write_text(stamp)
@@ -479,7 +491,8 @@ def arguments() -> argparse.ArgumentParser:
             sub.add_argument("host")
         return sub
 
-    verb("up", "create the lab, or repair it", host=False).add_argument("--release", default="bookworm")
+    creation = verb("up", "create the lab, or repair it", host=False)
+    creation.add_argument("--release", default=RELEASE, help="Debian's, for hosts that have none in the inventory")
     verb("down", "remove the lab and all that belongs to it", host=False)
     verb("status", "show the hosts and their cables", host=False)
     verb("exec", "run a command in a host").add_argument("command", nargs=argparse.REMAINDER)
@@ -495,7 +508,7 @@ def arguments() -> argparse.ArgumentParser:
 def main(argv: list[str]) -> int:
     args = arguments().parse_args(argv)
     try:
-        return dispatch(load(args.lab), args)
+        return dispatch(load(args.lab, getattr(args, "release", RELEASE)), args)
     except LabError as error:
         say(f"lab: {error}")
         return 1
@@ -503,7 +516,7 @@ def main(argv: list[str]) -> int:
 
 def dispatch(lab: Lab, args: argparse.Namespace) -> int:
     if args.verb == "up":
-        up(lab, args.release)
+        up(lab)
     elif args.verb == "down":
         down(lab)
     elif args.verb == "status":

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The tables of variables in the roles' READMEs, made from meta/argument_specs.yml.
+"""The tables of variables in the roles' READMEs, made from meta/argument_specs.yml and defaults/main.yml.
 
 Without an argument it fails when a table is not current, with ``--write`` it makes it so.
 """
@@ -22,8 +22,9 @@ BEGIN = "<!-- Variables, from meta/argument_specs.yml (make docs) -->"
 END = "<!-- End of variables -->"
 HEAD = ("| variable | type | default | meaning |", "|---|---|---|---|")
 
-# V(value), O(option) … of Ansible's documentation; none of ours has a parenthesis inside.
-MARKUP = re.compile(r"\b(?:V|O|C|E|RV)\(([^()]*)\)")
+# V(value), O(option) … of Ansible's documentation; none of ours has a parenthesis inside. An option of another role has
+# that before its name, which says it, too.
+MARKUP = re.compile(r"\b(?:V|O|C|E|RV)\((?:[\w.]+#role:main:)?([^()]*)\)")
 
 
 def code(text: str) -> str:
@@ -64,6 +65,9 @@ def with_table(role: Path) -> str:
     """The role's README with the table that it should have."""
     readme = (role / "README.md").read_text()
     options = yaml.safe_load((role / "meta/argument_specs.yml").read_text())["argument_specs"]["main"]["options"]
+    # Some defaults can not stand in argument_specs (argument_specs.py says which).
+    for name, value in (yaml.safe_load((role / "defaults/main.yml").read_text()) or {}).items():
+        options.get(name, {}).setdefault("default", value)
     before, begin, rest = readme.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:

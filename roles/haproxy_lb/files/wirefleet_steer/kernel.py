@@ -21,15 +21,19 @@ from wirefleet.command import CommandError, run
 from .config import Config
 from .elements import KINDS, Elements, mark
 
+# A set or map in the kernel has another definition: so says the kernel ("File exists"), or nft itself, since 1.1 and of
+# some differences ("existing set lacks interval flag").
+OTHER_DEFINITION = ("File exists", "Error: existing ")
+
 
 def load_table(config: Config) -> bool:
     """Apply the ruleset file; maps survive. True when that took a new table, and all sessions with the old one."""
     try:
         nft.load(config.ruleset)
     except CommandError as error:
-        if "File exists" not in error.stderr:
+        if not any(words in error.stderr for words in OTHER_DEFINITION):
             raise
-        # An upgrade: the definition of a set or map differs, and the kernel does not change one in place.
+        # An upgrade: the kernel does not change a set or map in place.
         tables = [f"table {family} {config.table}" for family in config.families]
         removal = "".join(f"add {table}\ndelete {table}\n" for table in tables)
         nft.apply(removal + Path(config.ruleset).read_text(encoding="utf-8"))

@@ -91,7 +91,7 @@ def test_public_keys_of_the_rfc(find: object, private: str, public: str) -> None
 
 @needs_cryptography
 @needs_wg
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.binary(min_size=32, max_size=32).filter(any))
 def test_backends_agree_on_any_private_key(raw: bytes) -> None:
     assert backend(cryptography_backend)(encode(raw)) == backend(wg_backend)(encode(raw))

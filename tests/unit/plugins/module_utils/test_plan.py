@@ -1021,7 +1021,7 @@ def run(wanted: Entry, ledger: list[Entry], day: int, reached: list[str]) -> Ent
 IDENTITY = ("addresses", "id", "public_key", "underlay")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(runs, min_size=2, max_size=6))
 def test_whatever_comes_and_goes_nobody_elses_identity_changes(history: list[Entry]) -> None:
     ledger: list[Entry] = []
@@ -1052,7 +1052,7 @@ def test_whatever_comes_and_goes_nobody_elses_identity_changes(history: list[Ent
         assert run(wanted, ledger, day, wanted["reached"])["ledger"] == ledger, "its own ledger is a fixed point"
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(names_of([*EVERYBODY]))
 def test_a_run_with_fewer_reports_plans_the_same(reached: list[str]) -> None:
     wanted = {"nodes": NODES, "balancers": ["lb1"], "clients": CLIENTS, "managed_clients": HOSTS}

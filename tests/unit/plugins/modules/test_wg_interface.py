@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ansible.module_utils.testing import patch_module_args
 from ansible_collections.wirefleet.vpn.plugins.module_utils._keys import generate_private_key, public_key
 from ansible_collections.wirefleet.vpn.plugins.module_utils._wg_interface import (
     Interface,
@@ -21,6 +20,8 @@ from ansible_collections.wirefleet.vpn.plugins.module_utils._wg_interface import
     System,
 )
 from ansible_collections.wirefleet.vpn.plugins.modules import wg_interface
+
+from ...cores import patch_module_args
 
 KEY = generate_private_key()
 TEXT = f"[Interface]\nPrivateKey = {KEY}\nTable = off\n"

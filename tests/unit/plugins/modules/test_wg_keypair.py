@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible.module_utils.testing import patch_module_args
 from ansible_collections.wirefleet.vpn.plugins.module_utils import _keys
 from ansible_collections.wirefleet.vpn.plugins.module_utils._keys import find_backend, public_key, validate_key
 from ansible_collections.wirefleet.vpn.plugins.modules import wg_keypair
+
+from ...cores import patch_module_args
 
 STRANGER = "hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo="
 

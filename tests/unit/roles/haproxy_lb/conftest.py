@@ -24,10 +24,9 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible.parsing.dataloader import DataLoader
-from ansible.template import Templar, trust_as_template
 from wirefleet_steer import haproxy
 
+from ...cores import template
 from ..vpn_cluster.conftest import network as network  # a fixture
 
 REPOSITORY = Path(__file__).resolve().parents[4]
@@ -90,14 +89,14 @@ def steer_variables(
 
 def render(name: str, variables: dict[str, Any]) -> str:
     text = (TEMPLATES / name).read_text(encoding="utf-8")
-    return str(Templar(DataLoader(), variables=variables).template(trust_as_template(text)))
+    return str(template(text, variables))
 
 
 def balancer_sysctls(backend: str, *, routed: bool = False) -> list[str]:
     """What the role sets for its daemon on a balancer."""
     role = yaml.safe_load((TEMPLATES.parent / "vars/main.yml").read_text(encoding="utf-8"))
-    templar = Templar(DataLoader(), variables={"__haproxy_lb_backends": [backend], "__vpn_routed": routed})
-    sysctls: list[str] = templar.template(trust_as_template(role["__haproxy_lb_sysctls"]))
+    variables = {"__haproxy_lb_backends": [backend], "__vpn_routed": routed}
+    sysctls: list[str] = template(role["__haproxy_lb_sysctls"], variables)
     return sysctls
 
 

@@ -7,8 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ansible.parsing.dataloader import DataLoader
-from ansible.template import Templar, trust_as_template
+from ...cores import template
 
 TEMPLATES = Path(__file__).resolve().parents[4] / "roles/wireguard_node/templates"
 CLIENT_NETWORKS = ["10.80.0.0/24", "fd00:80::/64"]
@@ -57,5 +56,5 @@ def write(
     }
     for name in ("access.nft", "node.nft"):
         text = (TEMPLATES / f"{name}.j2").read_text(encoding="utf-8")
-        (directory / name).write_text(str(Templar(DataLoader(), variables=variables).template(trust_as_template(text))))
+        (directory / name).write_text(str(template(text, variables)))
     return directory / "node.nft"
