@@ -17,6 +17,7 @@ SPEAKERS = {
     "wirefleet_steer": "wirefleet-steer",
     "wirefleet_node": "wirefleet-node",
     "wirefleet_client": "wirefleet-client",
+    "wirefleet_kill_switch": "wirefleet-kill-switch",
     "wirefleet": "all",
 }
 

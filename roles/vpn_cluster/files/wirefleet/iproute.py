@@ -86,6 +86,18 @@ def ensure_rules(wanted: Iterable[Rule]) -> list[Rule]:
     return missing
 
 
+def remove_rule(rule: Rule) -> None:
+    """Remove it, if it is there."""
+    if not missing_rules([rule]):
+        run(["ip", f"-{rule.family}", "rule", "delete", *rule.arguments()])
+
+
+def first_tunnel(family: int) -> int | None:
+    """Return the priority of the first rule for all but marked packets, as a full tunnel of wg-quick has."""
+    taking = (row["priority"] for row in _query(family, "rule", "show") if {"not", "fwmark"} <= row.keys())
+    return min(taking, default=None)
+
+
 def missing_routes(wanted: Iterable[Route]) -> list[Route]:
     wanted = list(wanted)
     tables = {(route.family, route.table) for route in wanted}

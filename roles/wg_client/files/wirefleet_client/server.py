@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 
-from wirefleet.iproute import HOST_BITS, Rule
+from wirefleet.iproute import HOST_BITS, Rule, first_tunnel
 
 MAIN = 254  # the routing table, linux/rtnetlink.h
 HOSTS = "127.0.0.1 localhost\n::1 localhost\n"
@@ -32,8 +32,14 @@ class Server:
         return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
 
     def rule(self, priority: int) -> Rule:
-        """What goes to the balancer goes around the tunnel, even when that takes everything."""
+        """What goes to the balancer goes around the tunnel, even when that takes everything.
+
+        wg-quick puts its rules before those that are there. One that came up after ours has to be overtaken.
+        """
         family = ip_address(self.address).version
+        tunnel = first_tunnel(family)
+        if tunnel is not None:
+            priority = min(priority, tunnel - 1)
         return Rule(family, priority, table=MAIN, to=f"{self.address}/{HOST_BITS[family]}")
 
 

@@ -5,13 +5,14 @@
 from __future__ import annotations
 
 import pwd
+import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NoReturn
 
-from wirefleet.command import CommandError, run
-from wirefleet.iproute import ensure_rules, missing_rules
+from wirefleet.command import CommandError
+from wirefleet.iproute import Rule, ensure_rules, remove_rule
 from wirefleet.log import event
 from wirefleet.sdnotify import notify
 
@@ -37,6 +38,8 @@ class Watcher:
         self._probing: Future[bool] | None = None
         self._server: Server | None = None
         self._peer: Peer | None = None
+        self._rule: Rule | None = None
+        self._index = 0  # of the interface
         self._ask_due = self._rule_due = float("-inf")
         self._trouble: str | None = None
 
@@ -62,12 +65,19 @@ class Watcher:
         if self._peer is None:
             return
         there = self._locate(self._peer)
-        if now >= self._rule_due:
-            self._rule_due = now + RULE_INTERVAL
-            for rule in ensure_rules([there.rule(self.config.rule_priority)]):
-                event("rule_added", rule=rule)
+        index = socket.if_nametoindex(self.config.interface)
+        if now >= self._rule_due or index != self._index:  # it came up anew, and its rules with it
+            self._rule_due, self._index = now + RULE_INTERVAL, index
+            self._go_around(there.rule(self.config.rule_priority))
         self._end_probe(now)
         self._act(self._watch.step(self._look(self._peer), now), there)
+
+    def _go_around(self, rule: Rule) -> None:
+        for added in ensure_rules([rule]):
+            event("rule_added", rule=added)
+        if self._rule and self._rule != rule:
+            remove_rule(self._rule)
+        self._rule = rule
 
     def _locate(self, peer: Peer) -> Server:
         if self._server is None or server.outside(peer.endpoint) not in (None, self._server.address):
@@ -129,6 +139,4 @@ def release(config: Config) -> None:
     there = server.find(config.host, config.port, peer.endpoint, config.run_dir / "hosts")
     if peer.endpoint == config.shim:
         tunnel.renew(there.endpoint, new_port=False)
-    rule = there.rule(config.rule_priority)
-    if not missing_rules([rule]):
-        run(["ip", f"-{rule.family}", "rule", "delete", *rule.arguments()])
+    remove_rule(there.rule(config.rule_priority))

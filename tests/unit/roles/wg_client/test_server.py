@@ -6,6 +6,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from wirefleet.command import run
+from wirefleet.iproute import ensure_rules, missing_rules
 from wirefleet_client.server import Server, find, outside, remember
 
 
@@ -51,3 +53,15 @@ def test_the_shim_finds_the_name_in_it(tmp_path: Path) -> None:
 def test_both_families(address: str, endpoint: str, rule: str) -> None:
     server = Server(address, 51820)
     assert (server.endpoint, str(server.rule(5178))) == (endpoint, rule)
+
+
+def test_a_full_tunnel_that_came_later_is_overtaken(network: None) -> None:
+    """wg-quick lets the kernel choose where its rules go, which is before those that are there."""
+    server = Server("198.51.100.10", 51820)
+    ensure_rules([server.rule(5178)])
+    run(["ip", "rule", "add", "not", "fwmark", "51820", "table", "51820"])
+    run(["ip", "rule", "add", "table", "main", "suppress_prefixlength", "0"])
+    ensure_rules([server.rule(5178)])
+    order = run(["ip", "-N", "rule", "show"])
+    assert order.index("to 198.51.100.10 ") < order.index("lookup 51820")
+    assert missing_rules([server.rule(5178)]) == [], "the rule that is there stays the one that is wanted"
