@@ -23,6 +23,7 @@ KINDS = {
     "wheel": "map",
     "responders": "set",
     "initiators": "set",
+    "own_marks": "set",
     "foreign_indices": "set",
     "foreign_clients": "set",
 }
@@ -47,6 +48,7 @@ def wanted(config: Config, family: str, state: State) -> Elements:
         "wheel": {str(slot): marks[name] for slot, name in enumerate(owners) if name is not None},
         "responders": {node.addresses[family]: None for node in alive},
         "initiators": {node.addresses[family]: None for node in accepting},
+        "own_marks": {f"{node.addresses[family]} . {mark(node.mark)}": None for node in nodes},
         "foreign_indices": _pairs(family, nodes, alive),
         "foreign_clients": _pairs(family, nodes, accepting),
     }

@@ -38,6 +38,9 @@ def test_up_draining_and_down(config: Config) -> None:
         "accepting": {"0x10000001": "fd00:9::11"},
         "responders": {"fd00:9::11": None, "fd00:9::12": None},
         "initiators": {"fd00:9::11": None},
+        "own_marks": dict.fromkeys(
+            ["fd00:9::11 . 0x10000001", "fd00:9::12 . 0x10000002", "fd00:9::13 . 0x10000003"]
+        ),
         "foreign_indices": dict.fromkeys(
             [
                 "fd00:9::11 . 0x10000002",
