@@ -146,6 +146,10 @@ bench-drain: $(VENV) ## Measure the drain of a node with 50 busy clients, in the
 bench-transport: $(VENV) ## Measure throughput over UDP, and over TCP by v2ray and by sing-box, in the lab `transport` (N=3)
 	python bench/transport.py --repetitions $(or $(N),3)
 
+.PHONY: healthy-hour
+healthy-hour: $(VENV) ## Watch the lab `monitoring` while nothing is wrong: no alert may fire (HOURS=1)
+	python bench/healthy.py --hours $(or $(HOURS),1)
+
 .PHONY: build
 build: $(VENV) ## Build the collection's archive into build/
 	ansible-galaxy collection build --force --output-path build

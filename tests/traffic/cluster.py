@@ -64,17 +64,17 @@ class Client:
         """When the latest one was, in seconds since the epoch; 0 for never."""
         return int(self.host.check_output("wg show wg0 latest-handshakes").split()[1])
 
-    def reconnect(self, port: int | None = None) -> float:
+    def reconnect(self, port: int | None = None, seconds: float = HANDSHAKE_SECONDS) -> float:
         """Forget the session and make a new one, as a client that is started; return how many seconds that took."""
         # Removed and put back as it was. Its keepalive makes it speak at once.
         script = (
-            "umask 077; wg showconf wg0 | sed '/^ListenPort/d' > /run/wg0.setconf && wg set wg0 peer %s remove"
-            " && wg set wg0 listen-port %s && wg setconf wg0 /run/wg0.setconf; code=$?; rm /run/wg0.setconf; exit $code"
+            "umask 077; wg showconf wg0 | sed 's/^ListenPort.*/ListenPort = '%s'/' > /run/wg0.setconf"
+            " && wg set wg0 peer %s remove && wg setconf wg0 /run/wg0.setconf; code=$?; rm /run/wg0.setconf; exit $code"
         )
         port, service_key = port or self.port, self.service_key
         begin = time.monotonic()
-        self.host.check_output(script, service_key, str(port))
-        until(f"{self.name} has a handshake", HANDSHAKE_SECONDS, lambda: self.handshake > 0, pause=0.05)
+        self.host.check_output(script, str(port), service_key)
+        until(f"{self.name} has a handshake", seconds, lambda: self.handshake > 0, pause=0.05)
         return time.monotonic() - begin
 
     def answered(self, target: str) -> bool:

@@ -40,6 +40,12 @@ class Monitor:
         window = max(round(time.time() - since), 1)
         return names(self.query(f'max_over_time(ALERTS{{alertstate="firing"}}[{window}s])'))
 
+    def pending(self, since: float) -> dict[str, float]:
+        """Alerts that waited to fire at any time since then (Unix time), and for how many scrapes."""
+        window = max(round(time.time() - since), 1)
+        series = self.query(f'sum by (alertname) (count_over_time(ALERTS{{alertstate="pending"}}[{window}s]))')
+        return {entry["metric"]["alertname"]: float(entry["value"][1]) for entry in series}
+
     def firing(self) -> set[str]:
         return names(self.query('ALERTS{alertstate="firing"}'))
 

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Every alert is fired by what it is there for, and resolves by itself when that is over.
-
-Connection tracking is left out: its limit is the whole machine's.
-"""
+"""Every alert is fired by what it is there for, and resolves by itself when that is over."""
 
 from __future__ import annotations
 
@@ -13,9 +10,10 @@ from contextlib import contextmanager
 
 import pytest
 from testinfra.host import Host
+from traffic import conntrack
 from traffic.cluster import Cluster, fetch
 from traffic.hosts import Lab, until
-from traffic.monitor import Monitor, photograph
+from traffic.monitor import ALERT_SECONDS, Monitor, photograph
 
 USAGE, EXPIRY = "/etc/wirefleet/default/usage.json", "/etc/wirefleet/default/expiry.json"
 STEER = "/etc/wirefleet/default/steer.json"
@@ -86,6 +84,14 @@ def test_nodes_differ_and_lose_their_rules(cluster: Cluster, monitor: Monitor) -
     finally:
         for file, content in before.items():
             n2.check_output("echo %s > %s", content, file)
+    monitor.wait_quiet()
+
+
+def test_a_node_tracks_nearly_as_much_as_it_can(cluster: Cluster, monitor: Monitor) -> None:
+    n2 = cluster.nodes["n2"]
+    with fires(monitor, "WirefleetConntrackNearlyFull"), conntrack.filled(n2, 0.85):
+        until("it is sent", ALERT_SECONDS, lambda: "WirefleetConntrackNearlyFull" in monitor.sent())
+        assert cluster.states()["n2"]["kernel"] == "up", "it is no trouble yet"
     monitor.wait_quiet()
 
 

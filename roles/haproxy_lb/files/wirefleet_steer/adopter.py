@@ -45,7 +45,7 @@ class Adopter:
 
     ``counts``: node -> clients, as of the last review. ``durations``: how long it took until a node's clients were
     adopted, by what it went for, "failure" or "drain". ``silent``: agent that is not heard -> why. ``seen_at``: when
-    each node looked at what the roster has of it, on the monotonic clock.
+    each node looked at what the roster has of it, on the monotonic clock. ``wrong``: nodes whose clock is wrong.
     """
 
     def __init__(self, config: Config, adoption: Adoption, file: Path | None = None) -> None:
@@ -70,7 +70,7 @@ class Adopter:
         self._heard_at: dict[str, float] = {}
         self.seen_at: dict[str, float] = {}
         self._offsets: dict[str, float] = {}
-        self._wrong: frozenset[str] = frozenset()
+        self.wrong: frozenset[str] = frozenset()
         self._left_at: dict[str, float] = {}  # when a node ceased to be up
         self._lock = threading.Lock()  # for the roster, which other threads may ask about
         self._previous: State | None = None
@@ -201,7 +201,7 @@ class Adopter:
         able = [
             node
             for node in self._config.nodes.values()
-            if now - self._heard_at.get(node.name, float("-inf")) <= FRESH and node.name not in self._wrong
+            if now - self._heard_at.get(node.name, float("-inf")) <= FRESH and node.name not in self.wrong
         ]
         return Shares(
             {
@@ -241,11 +241,12 @@ class Adopter:
             event("agent_heard", node=message.node)
             self._review_due = now  # it may be the one that was missing
         wrong = frozenset(wrong_clocks(self._offsets))
-        for name in sorted(wrong - self._wrong):
-            event("clock_wrong", node=name, seconds=f"{self._offsets[name]:+.1f}", result="it adopts nobody")
-        for name in sorted(self._wrong - wrong):
+        for name in sorted(wrong - self.wrong):
+            seconds = f"{self._offsets[name]:+.1f}"
+            event("clock_wrong", node=name, seconds=seconds, result="it adopts nobody, and begins no handshake")
+        for name in sorted(self.wrong - wrong):
             event("clock_right", node=name)
-        self._wrong = wrong
+        self.wrong = wrong
 
     def _miss(self, message: Failed) -> None:
         if self.owners:

@@ -36,17 +36,37 @@ RESULTS = ("adopted", "moved", "silent", "refused", "failed", "kept")
 class Session:
     """``endpoint`` is ADDRESS:PORT as WireGuard writes it, ``handshake`` seconds since the epoch, 0 for never.
 
-    ``networks`` are those that the node routes to the client, in routed mode and while it has the client.
+    ``networks`` are those that the node routes to the client, in routed mode and while it has the client. ``said`` is
+    the handshake by the node's own clock, where that was another than ours.
     """
 
     endpoint: str
     handshake: int
     networks: tuple[str, ...] = ()
+    said: int | None = None
 
     @property
     def family(self) -> str:
         """nftables' name for it."""
         return "ip6" if self.endpoint.startswith("[") else "ip"
+
+    @property
+    def stamp(self) -> int:
+        """The handshake as the node itself names it."""
+        return self.handshake if self.said is None else self.said
+
+    def by_clock(self, offset: float, now: float) -> Session:
+        """Say it by our clock, by which it is ``now``: the node's is ``offset`` seconds ahead.
+
+        WireGuard keeps the time that its host's clock showed. So what is ahead of us even so was written when that
+        clock was wrong, which it is no more, and says nothing.
+        """
+        handshake = self.handshake
+        if handshake and abs(offset) > CLOCK_TOLERANCE:
+            handshake = max(handshake - round(offset), 1)
+        if handshake > now + CLOCK_TOLERANCE:
+            handshake = 0
+        return self if handshake == self.handshake else replace(self, handshake=handshake, said=self.handshake)
 
     @property
     def steered(self) -> bool:

@@ -36,7 +36,7 @@ class AgentError(Exception):
 
 @dataclass(frozen=True)
 class Heard:
-    """What is new at a node; ``whole``: that is all.
+    """What is new at a node, by our clock; ``whole``: that is all.
 
     ``offset`` is its clock less ours in seconds, ``seen_at`` when it looked, on our monotonic clock.
     """
@@ -105,8 +105,10 @@ class Agent:
         try:
             begin = time.time()
             listing = listed(self._exchange("GET", f"/v1/peers?epoch={self._epoch}&since={self._seq}"))
-            offset, seen_at = listing.time - (begin + time.time()) / 2, time.monotonic() - listing.age
-            heard = Heard(self.node, listing.sessions, listing.epoch != self._epoch, offset, seen_at)
+            now = time.time()
+            offset, seen_at = listing.time - (begin + now) / 2, time.monotonic() - listing.age
+            sessions = {key: session.by_clock(offset, now) for key, session in listing.sessions.items()}
+            heard = Heard(self.node, sessions, listing.epoch != self._epoch, offset, seen_at)
             self._epoch, self._seq = listing.epoch, listing.seq
             return heard
         except AgentError as error:

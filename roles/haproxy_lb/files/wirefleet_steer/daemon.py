@@ -90,7 +90,8 @@ class Steer:
         self.round_at = float("-inf")
         self.active = is_active(config.vips)
         self._stale = True  # the table may hold something else than self.elements
-        self._written: State | None = None  # the state that self.elements were made for
+        # What self.elements were made for: the state, and the nodes whose clock is wrong.
+        self._written: tuple[State, frozenset[str]] | None = None
         self._probes_due = float("-inf")
         self._probe_pauses = cycle(probe.PAUSES)
         self._census = metrics.CensusCache()
@@ -347,9 +348,10 @@ class Steer:
         """Make the kernel follow the state. Until HAProxy was heard, there is only what the table held to keep."""
         if self._stale:
             self._look()
-        if self.reports and self.state != self._written:
-            self._apply({family: wanted(self.config, family, self.state) for family in self.config.families})
-            self._written = self.state
+        muted = self._adopter.wrong if self._adopter else frozenset()
+        if self.reports and (self.state, muted) != self._written:
+            self._apply({family: wanted(self.config, family, self.state, muted) for family in self.config.families})
+            self._written = self.state, muted
 
     def _look(self) -> None:
         """Read the table, load it when it is not there, and put back what it held."""

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from ipaddress import IPv6Address
 from typing import Optional
 
@@ -23,6 +23,7 @@ KINDS = {
     "wheel": "map",
     "responders": "set",
     "initiators": "set",
+    "own_marks": "set",
     "foreign_indices": "set",
     "foreign_clients": "set",
 }
@@ -33,8 +34,12 @@ def mark(value: int) -> str:
     return f"{value:#010x}"
 
 
-def wanted(config: Config, family: str, state: State) -> Elements:
-    """Return the content of every set and map for one address family; a node without an address in it has no part."""
+def wanted(config: Config, family: str, state: State, muted: Collection[str] = ()) -> Elements:
+    """Return the content of every set and map for one address family; a node without an address in it has no part.
+
+    Who is ``muted`` may begin no handshake: a client remembers the latest time that it saw in one, and would hear no
+    other node until then if that was in the future.
+    """
     nodes = [node for node in config.nodes.values() if family in node.addresses]
     alive = [node for node in nodes if state.standing(node.name) is not Standing.DOWN]
     accepting = [node for node in nodes if state.standing(node.name) is Standing.UP]
@@ -46,7 +51,8 @@ def wanted(config: Config, family: str, state: State) -> Elements:
         "accepting": {mark(node.mark): node.addresses[family] for node in accepting},
         "wheel": {str(slot): marks[name] for slot, name in enumerate(owners) if name is not None},
         "responders": {node.addresses[family]: None for node in alive},
-        "initiators": {node.addresses[family]: None for node in accepting},
+        "initiators": {node.addresses[family]: None for node in accepting if node.name not in muted},
+        "own_marks": {f"{node.addresses[family]} . {mark(node.mark)}": None for node in nodes},
         "foreign_indices": _pairs(family, nodes, alive),
         "foreign_clients": _pairs(family, nodes, accepting),
     }

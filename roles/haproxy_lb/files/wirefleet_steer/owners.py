@@ -30,7 +30,7 @@ CHECK_INTERVAL = 1.0  # seconds between two looks whether rules and routes are s
 @dataclass(frozen=True)
 class Claim:
     """A node's claim of a client, by the latest handshake there. Of two with one (they are dated in seconds), the later
-    ``number`` wins.
+    ``number`` wins. ``stamp`` is the handshake as the node itself names it.
 
     A node that adopts a dead one's client is as good as that one: it takes over its ``rank`` until its own handshake.
     """
@@ -38,6 +38,7 @@ class Claim:
     handshake: int
     number: int
     networks: tuple[str, ...]
+    stamp: int = 0
     heir_of: str | None = None
     inherited: int = 0  # the dead node's handshake
 
@@ -72,7 +73,7 @@ class Claims:
             former = self._winners[key][0] if key in self._winners else node
             if former != node and former in dead:
                 left = self._clients[key][former]
-                claim = Claim(0, self._next(), left.networks, former, left.rank[0])
+                claim = Claim(0, self._next(), left.networks, heir_of=former, inherited=left.rank[0])
                 changed |= self._set(key, node, claim, now)
         return changed
 
@@ -92,19 +93,20 @@ class Claims:
                 yield network, node
 
     def beaten(self, node: str, now: float) -> Iterator[tuple[str, int]]:
-        """Yield public key and handshake of the clients that the node has to let go."""
+        """Yield public key and handshake, as the node names it, of the clients that the node has to let go."""
         for key in self._beaten.get(node, ()):
             if now - self._winners[key][1] >= RELEASE_AFTER:
-                yield key, self._clients[key][node].handshake
+                yield key, self._clients[key][node].stamp
 
     def _claim(self, key: str, node: str, session: Session) -> Claim:
         before = self._clients.get(key, {}).get(node)
         if before is None:
-            return Claim(session.handshake, self._next(), session.networks)
+            return Claim(session.handshake, self._next(), session.networks, session.stamp)
         if session.handshake > before.inherited:  # its own from now on
             before = replace(before, heir_of=None, inherited=0)
         number = before.number if session.handshake in (0, before.handshake) else self._next()
-        return replace(before, handshake=session.handshake, number=number, networks=session.networks)
+        claim = replace(before, handshake=session.handshake, stamp=session.stamp)
+        return replace(claim, number=number, networks=session.networks)
 
     def _next(self) -> int:
         self._number += 1

@@ -40,9 +40,12 @@ def renew(interface: str, key: str) -> bool:
 
 
 def handshake_age(interface: str, key: str, now: float) -> float | None:
-    """Return the seconds since the tunnel's latest handshake, None before the first."""
+    """Return the seconds since the tunnel's latest handshake, None before the first.
+
+    None, too, when it is dated later than now: the clock was set back, and who knows since when.
+    """
     value = int(_value(interface, "latest-handshakes", key) or 0)
-    return max(now - value, 0.0) if value else None
+    return now - value if 0 < value <= now else None
 
 
 def _value(interface: str, field: str, key: str) -> str | None:

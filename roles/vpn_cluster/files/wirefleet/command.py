@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Collection, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 
 class CommandError(Exception):
@@ -54,3 +54,12 @@ def run(
     if process.returncode:
         raise CommandError(argv, process.returncode, stderr)
     return stdout
+
+
+def pipe(text: str, pipes: ExitStack) -> int:
+    """Return a descriptor for ``run`` that yields a line of text and then ends; ``pipes`` closes it."""
+    reader, writer = os.pipe()
+    pipes.callback(os.close, reader)
+    with os.fdopen(writer, "w", encoding="ascii") as file:
+        file.write(f"{text}\n")
+    return reader

@@ -12,7 +12,6 @@ but somebody would have to take it back, and with him dead two nodes would steal
 
 from __future__ import annotations
 
-import os
 import socket
 import threading
 import time
@@ -21,7 +20,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from ipaddress import ip_network
 
-from wirefleet.command import run
+from wirefleet.command import pipe, run
 from wirefleet.endpoint import address_of
 
 from .owned import Owned
@@ -125,7 +124,7 @@ class Adoptions:
                 command += ["peer", key, "remove", "peer", key, "endpoint", candidate.endpoint]
                 command += ["allowed-ips", ",".join(networks)]
                 if secrets.get(key, "(none)") != "(none)":
-                    descriptors.append(_pipe(secrets[key], pipes))
+                    descriptors.append(pipe(secrets[key], pipes))
                     command += ["preshared-key", f"/dev/fd/{descriptors[-1]}"]
             run(command, descriptors=descriptors)
 
@@ -162,12 +161,3 @@ def nudge(addresses: Iterable[str]) -> None:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock, suppress(OSError):
             sock.sendto(b"", (address, DISCARD))
-
-
-def _pipe(text: str, pipes: ExitStack) -> int:
-    """Return a descriptor that yields the text and then ends."""
-    reader, writer = os.pipe()
-    pipes.callback(os.close, reader)
-    with os.fdopen(writer, "w", encoding="ascii") as file:
-        file.write(f"{text}\n")
-    return reader

@@ -39,8 +39,11 @@ class Audit:
         self._due: float | None = None
 
     def see(self, sessions: Mapping[str, Session], now: float) -> None:
-        """Take in a look at all clients; ``now`` is in seconds since the epoch, as handshakes are."""
-        here = {key: session for key, session in sessions.items() if now - session.handshake < SESSION_TIME}
+        """Take in a look at all clients; ``now`` is in seconds since the epoch, as handshakes are.
+
+        One that is far ahead was dated by a clock that was set back since, and may be of any time.
+        """
+        here = {key: session for key, session in sessions.items() if abs(now - session.handshake) < SESSION_TIME}
         for key in self._visits.keys() - here.keys():
             left = self._visits.pop(key)
             event("client_disconnected", client=key, endpoint=left.endpoint, seconds=max(int(now) - left.since, 0))

@@ -29,8 +29,12 @@ def read(state_dir: Path) -> Drain | None:
 
 
 def write(state_dir: Path, by: str, reason: str) -> Drain:
-    """Order the drain, replacing an earlier order; readers see the old flag or the new one, whole."""
+    """Order the drain, replacing an earlier order; readers see the old flag or the new one, whole.
+
+    Raises an OSError that names the flag, when there is no room for it, or no permission.
+    """
     drain = Drain(by=by, since=datetime.now(timezone.utc).isoformat(timespec="seconds"), reason=reason)
+    flag = state_dir / "drain"
     descriptor, temporary = tempfile.mkstemp(dir=state_dir, prefix=".drain.")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -38,9 +42,11 @@ def write(state_dir: Path, by: str, reason: str) -> Drain:
             os.fchmod(descriptor, 0o644)  # the agent runs as another user
             file.flush()
             os.fsync(descriptor)
-        os.replace(temporary, state_dir / "drain")
-    except BaseException:
+        os.replace(temporary, flag)
+    except BaseException as error:
         os.unlink(temporary)
+        if isinstance(error, OSError):  # a full disk names no file
+            raise OSError(error.errno, error.strerror, str(flag)) from error
         raise
     return drain
 

@@ -4,6 +4,8 @@
 
 wg-quick's file still has them: somebody's time being over is no change of the configuration. So they come back when the
 interface is set up anew, and are looked for again and again.
+
+When the clock that said so was wrong, they are put back as they were.
 """
 
 from __future__ import annotations
@@ -11,14 +13,16 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Collection, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from wirefleet import config
-from wirefleet.command import run
+from wirefleet.command import pipe, run
 from wirefleet.config import ConfigError, MapOf, Shape
 from wirefleet.log import event
 
+from .sessions import parse
 from .watched import Watched
 
 VERSION = 1
@@ -60,6 +64,7 @@ class Expiry:
         self.known: Expiries | None = None  # as of the last look
         self._file = Watched(file, load)
         self._over: frozenset[str] = frozenset()
+        self._removed: dict[str, tuple[str, str]] = {}  # public key -> its networks and its secret
         self._due = float("-inf")
 
     def enforce(self) -> None:
@@ -68,6 +73,11 @@ class Expiry:
         over, now = self.known.over(time.time()), time.monotonic()
         if over == self._over and now < self._due:
             return
+        # Who is not in the file any more was revoked, or has no end: that is Ansible's affair.
+        back = {key: peer for key, peer in self._removed.items() if key in self.known.expires and key not in over}
+        if back:
+            self._put_back(back)
+        self._removed = {key: peer for key, peer in self._removed.items() if key in over}
         if over:
             self._remove(over)
         self._over, self._due = over, now + AGAIN
@@ -76,6 +86,24 @@ class Expiry:
         live = set(run(["wg", "show", self._interface, "peers"]).split())
         expired = sorted(live.intersection(keys))
         if expired:
+            networks = parse(run(["wg", "show", self._interface, "allowed-ips"]))
+            secrets = parse(run(["wg", "show", self._interface, "preshared-keys"]))
             run(["wg", "set", self._interface, *(word for key in expired for word in ("peer", key, "remove"))])
+            self._removed.update((key, (networks.get(key, ""), secrets.get(key, "(none)"))) for key in expired)
         for key in expired:
             event("expired", client=key)
+
+    def _put_back(self, peers: Mapping[str, tuple[str, str]]) -> None:
+        """As they were, unless somebody else has done that."""
+        missing = peers.keys() - run(["wg", "show", self._interface, "peers"]).split()
+        command, descriptors = ["wg", "set", self._interface], []
+        with ExitStack() as pipes:
+            for key in missing:
+                networks, secret = peers[key]
+                command += ["peer", key, "allowed-ips", networks.replace("(none)", "").replace(" ", ",")]
+                if secret != "(none)":
+                    descriptors.append(pipe(secret, pipes))
+                    command += ["preshared-key", f"/dev/fd/{descriptors[-1]}"]
+            run(command, descriptors=descriptors)
+        for key in sorted(missing):
+            event("put_back", client=key, reason="the clock that it had expired by was wrong, or its time was extended")

@@ -30,6 +30,7 @@ from ...cores import template
 from ..vpn_cluster.conftest import network as network  # a fixture
 
 REPOSITORY = Path(__file__).resolve().parents[4]
+sys.path.insert(0, str(REPOSITORY / "tests"))  # for "traffic": what labs are measured with
 TEMPLATES = REPOSITORY / "roles/haproxy_lb/templates"
 PYTHONPATH = ":".join(
     str(REPOSITORY / "roles" / role / "files") for role in ("vpn_cluster", "haproxy_lb", "wireguard_node")

@@ -299,3 +299,27 @@ def test_whatever_happens_every_move_ends(reports: list[tuple[str, int, int]]) -
 )
 def test_wrong_clocks(offsets: dict[str, float], wrong: set[str]) -> None:
     assert wrong_clocks(offsets) == wrong
+
+
+NOW = 1_800_000_000.0
+DAY = 86400
+
+
+@pytest.mark.parametrize(
+    ("said", "offset", "handshake"),
+    [
+        (NOW - 5, 0.0, NOW - 5),
+        (NOW - 5, 0.9, NOW - 5),  # clocks are never quite the same
+        (NOW, -0.5, NOW),
+        (NOW + DAY - 5, DAY, NOW - 5),
+        (NOW - DAY - 5, -DAY, NOW - 5),
+        (NOW + DAY - 5, 0.0, 0),  # its clock was ahead then, and was set right
+        (0, DAY, 0),
+        (0, -DAY, 0),
+        (1, DAY, 1),  # long ago, but not never
+    ],
+)
+def test_handshakes_are_by_our_clock(said: float, offset: float, handshake: float) -> None:
+    session = Session("198.51.100.1:5", int(said), ("10.80.0.5/32",)).by_clock(offset, NOW)
+    assert (session.handshake, session.stamp) == (handshake, said)
+    assert (session.endpoint, session.networks) == ("198.51.100.1:5", ("10.80.0.5/32",))

@@ -84,6 +84,15 @@ def test_it_is_asked_to_let_go(script: Script) -> None:
     assert script.agent._release([("K=", 10)]) == Failed("n2", "404: Not Found")
 
 
+def test_a_node_in_another_time_says_when_it_was_by_our_clock(script: Script) -> None:
+    now = int(time.time())
+    script.answer = peers({**PEER, "handshake": now + 86400}, time=time.time() + 86400)
+    heard = script.agent._look()
+    assert isinstance(heard, Heard)
+    assert abs(heard.sessions["K="].handshake - now) <= 1
+    assert heard.sessions["K="].stamp == now + 86400
+
+
 def test_clocks_are_compared(script: Script) -> None:
     script.answer = peers(time=time.time() - 60)
     heard = script.agent._look()

@@ -18,6 +18,7 @@ from wirefleet.httpd import Request, Response, Server
 from wirefleet_steer import daemon as module
 from wirefleet_steer import haproxy, kernel, probe
 from wirefleet_steer.adoption import Session
+from wirefleet_steer.agents import Heard
 from wirefleet_steer.census import census
 from wirefleet_steer.config import Adoption, Config, Status, load
 from wirefleet_steer.daemon import HANDOVER_AFTER, STALE_AFTER, Steer, prepare
@@ -308,6 +309,17 @@ def adopting(config: Config, says: Says) -> Steer:
         assert steer._adopter is not None
         steer._adopter.roster.update(node, {key: Session(endpoint, int(time.time()))}, whole=True)
     return steer
+
+
+def test_a_node_in_another_time_may_begin_nothing_until_it_is_back(adopting: Steer) -> None:
+    assert adopting._adopter is not None
+    for offset, initiators in [(0.0, ["n1", "n2"]), (86400.0, ["n1"]), (0.0, ["n1", "n2"])]:
+        for node, ahead in [("n1", 0.0), ("n2", offset)]:
+            adopting._adopter._inbox.put(Heard(node, {}, False, ahead, time.monotonic()))
+        adopting.round()
+        adopting.round()
+        addresses = {adopting.config.nodes[name].addresses["ip"] for name in initiators}
+        assert set(kernel.read("ip", "wirefleet")["initiators"]) == addresses  # type: ignore[index]
 
 
 def affinity() -> dict[str, dict[int, int]]:

@@ -38,6 +38,7 @@ def test_up_draining_and_down(config: Config) -> None:
         "accepting": {"0x10000001": "fd00:9::11"},
         "responders": {"fd00:9::11": None, "fd00:9::12": None},
         "initiators": {"fd00:9::11": None},
+        "own_marks": dict.fromkeys(["fd00:9::11 . 0x10000001", "fd00:9::12 . 0x10000002", "fd00:9::13 . 0x10000003"]),
         "foreign_indices": dict.fromkeys(
             [
                 "fd00:9::11 . 0x10000002",
@@ -54,6 +55,12 @@ def test_up_draining_and_down(config: Config) -> None:
 def test_a_node_without_an_address_of_the_family_has_no_part_in_it(config: Config) -> None:
     assert "0x10000003" not in json.dumps(wanted(config, "ip", state(UP, UP, UP)))
     assert "0x10000003" in json.dumps(wanted(config, "ip6", state(UP, UP, UP)))
+
+
+def test_who_is_in_another_time_may_begin_nothing(config: Config) -> None:
+    before, muted = wanted(config, "ip6", state(UP, UP, UP)), wanted(config, "ip6", state(UP, UP, UP), {"n2"})
+    assert muted["initiators"].keys() == before["initiators"].keys() - {"fd00:9::12"}
+    assert {**muted, "initiators": before["initiators"]} == before, "and is accepting all the same"
 
 
 def test_nobody_accepts(config: Config) -> None:

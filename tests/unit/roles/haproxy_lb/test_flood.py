@@ -7,51 +7,30 @@ Whoever knows the service's public key can make them. A node under load answers 
 
 from __future__ import annotations
 
-import base64
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from hashlib import blake2s
 
 import pytest
+from traffic.forge import initiation
 
-from .conftest import CLIENT_ADDRESSES, NODES, PORT, PUBLIC, Cluster, eventually
+from .conftest import CLIENT_ADDRESSES, NODES, PORT, PUBLIC, REPOSITORY, Cluster, eventually
 
 pytestmark = pytest.mark.root
 
-# Sends one datagram from as many addresses as it can, for some seconds. Arguments: target, seconds, rate, payload.
-# It sends in bursts: only a node whose queue is filled is under load, and how fast it empties depends on the machine.
-FLOOD = f"""
-import random, socket, struct, sys, time
-target, seconds, rate, payload = sys.argv[1], float(sys.argv[2]), int(sys.argv[3]), bytes.fromhex(sys.argv[4])
-sock = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
-udp = struct.pack(">HHHH", 40000, {PORT}, 8 + len(payload), 0) + payload
-sent, begin = 0, time.monotonic()
-while (now := time.monotonic()) < begin + seconds:
-    while sent < (now - begin) * rate:
-        spoofed = struct.pack(">I", 0x0B000000 + random.getrandbits(16))  # 11.0.0.0/16
-        header = struct.pack(">BBHHHBBH4s4s", 0x45, 0, 0, 0, 0, 64, 17, 0, spoofed, socket.inet_aton(target))
-        sock.sendto(header + udp, (target, 0))
-        sent += 1
-    time.sleep(0.1)
-"""
+SPOOF = REPOSITORY / "tests" / "traffic" / "spoof.py"
+SOURCES = "11.0.0.0/16"
 RATE = 20_000  # a second, for each node
-
-
-def initiation(public_key: str) -> str:
-    """A handshake initiation with a first MAC that is right, and nothing else."""
-    message = bytes([1, 0, 0, 0]) + b"\xab" * 112
-    key = blake2s(b"mac1----" + base64.b64decode(public_key)).digest()
-    return (message + blake2s(message, key=key, digest_size=16).digest() + bytes(16)).hex()
 
 
 @contextmanager
 def flood(cluster: Cluster, *targets: str, rate: int) -> Iterator[None]:
     """Flood the targets during the block, and for 30 s at most."""
-    payload = initiation(cluster.key("service")[1])
+    payload = initiation(cluster.key("service")[1]).hex()
     processes = [
-        cluster.start("c2", sys.executable, "-c", FLOOD, target, "30", str(rate), payload) for target in targets
+        cluster.start("c2", sys.executable, str(SPOOF), target, str(PORT), SOURCES, "30", str(rate), payload)
+        for target in targets
     ]
     try:
         yield

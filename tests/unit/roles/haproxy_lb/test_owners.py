@@ -48,6 +48,13 @@ class TestClaims:
         assert dict(claims.routes()) == dict.fromkeys(A, "n2")
         assert (beaten(claims, "n1"), beaten(claims, "n2"), beaten(claims, "n3")) == ([("a", 10)], [], [("a", 15)])
 
+    def test_a_node_in_another_time_is_told_in_its_own_words(self) -> None:
+        claims = Claims()
+        claims.hear("n1", {"a": at(86410).by_clock(86400.0, 20.0)}, False, 0.0)
+        here(claims, "n2", 20)
+        assert owner(claims) == "n2"
+        assert beaten(claims, "n1") == [("a", 86410)]
+
     def test_of_two_in_one_second_the_later_word_counts(self) -> None:
         claims = Claims()
         here(claims, "n1", 10)

@@ -306,6 +306,44 @@ def test_a_ruleset_with_other_maps_replaces_the_table(cluster: Cluster) -> None:
     cluster.steerctl("prepare")
 
 
+FULL = 64  # elements
+
+
+@pytest.fixture
+def small_maps(cluster: Cluster) -> Iterator[None]:
+    cluster.write_ruleset(sessions_size=FULL, affinity_size=FULL)
+    cluster.steerctl("prepare")
+    yield
+    cluster.write_ruleset()
+    cluster.steerctl("prepare")
+
+
+def fill(cluster: Cluster, family: str) -> None:
+    """Leave no room in the maps, as clients do that there should be no room for."""
+    address = {"ip": "198.51.100.200", "ip6": "0xc8"}[family]
+    keys = {"sessions": lambda n: f"0xee{n:06x}", "affinity": lambda n: f"{address} . {n + 1}"}
+    for name, key in keys.items():
+        free = FULL - learned(cluster, family, name).count(" : ")
+        elements = ", ".join(f"{key(number)} : 0x10000001" for number in range(free))
+        cluster.nft("add", "element", family, "wirefleet", name, f"{{ {elements} }}")
+
+
+@pytest.mark.usefixtures("small_maps")
+@pytest.mark.parametrize("family", FAMILIES)
+def test_full_maps_keep_those_that_they_know(cluster: Cluster, family: str) -> None:
+    for name in NODES:
+        cluster.steerctl("wait", name, "up", "--timeout", "5")
+    cluster.client("c1", family, listen=40010)
+    assert cluster.ping("c1") == 0
+    node = cluster.owner("c1")
+    fill(cluster, family)
+    for _handshake in range(3):
+        time.sleep(1.1)  # they are dated in seconds
+        cluster.client("c1", family, listen=40010)
+        assert cluster.ping("c1") == 0, "its index had no room, but its address is known"
+        assert cluster.owner("c1") == node
+
+
 def test_a_daemon_that_starts_again_changes_nothing(cluster: Cluster) -> None:
     cluster.client("c1", "ip")
     assert cluster.ping("c1") == 0

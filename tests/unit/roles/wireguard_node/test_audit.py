@@ -43,6 +43,11 @@ def test_one_line_when_a_client_comes_moves_and_goes(journal: Journal) -> None:
     assert journal.after(500, a=at(HOME, 499)) == [f"connected client=a endpoint={HOME}"]
 
 
+def test_a_clock_that_was_a_day_ahead_dates_nobody(journal: Journal) -> None:
+    assert journal.after(0, a=at(HOME, 86400)) == []
+    assert journal.after(30, a=at(HOME, 29)) == [f"connected client=a endpoint={HOME}"]
+
+
 def test_a_client_that_is_removed_disconnects(journal: Journal) -> None:
     journal.after(0, a=at(HOME, 0), b=at(CAFE, 0))
     assert journal.after(5, b=at(CAFE, 0)) == [f"disconnected client=a endpoint={HOME} seconds=5"]

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from wirefleet.command import run
 from wirefleet.config import ConfigError
-from wirefleet_node.expiry import Expiries, load
+from wirefleet_node import expiry
+from wirefleet_node.expiry import Expiries, Expiry, load
 from wirefleet_node.watched import Watched
+
+from ..vpn_cluster.conftest import network as network  # a fixture
 
 
 def test_who_has_expired() -> None:
@@ -82,3 +89,58 @@ def test_what_could_not_be_read_is_tried_again(tmp_path: Path) -> None:
     with pytest.raises(ConfigError):
         watched.get()
     assert watched.get() == "read"
+
+
+DAY = 86400.0
+
+
+@pytest.fixture
+def interface(network: None) -> Iterator[str]:
+    """WireGuard without a peer."""
+    name = f"wfe{os.getpid() % 100000}"
+    process = subprocess.Popen(["wireguard-go", "-f", name], stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 10
+        while name not in run(["wg", "show", "interfaces"]).split():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        yield name
+    finally:
+        process.terminate()  # not kill: it removes its control socket
+        process.wait(timeout=10)
+
+
+def add(interface: str, networks: str, *, secret: bool) -> str:
+    """Add a peer; return its public key."""
+    key = run(["wg", "pubkey"], stdin=run(["wg", "genkey"])).strip()
+    options = ["preshared-key", "/dev/stdin"] if secret else []
+    run(["wg", "set", interface, "peer", key, *options, "allowed-ips", networks], stdin=run(["wg", "genpsk"]))
+    return key
+
+
+@pytest.mark.root
+def test_who_expired_by_a_wrong_clock_comes_back_as_it_was(
+    interface: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    soon = add(interface, "10.80.0.5/32,fd00:80::5/128", secret=True)
+    too, revoked, late = (add(interface, f"10.80.0.{n}/32", secret=n == 7) for n in (6, 7, 8))
+    before = sorted(run(["wg", "showconf", interface]).split("\n\n"))
+    now, path = time.time(), tmp_path / "expiry.json"
+    path.write_text(json.dumps({"version": 1, "expires": {soon: now + 60, too: now + 60, late: now + 3 * DAY}}))
+    enforcing = Expiry(interface, path)
+
+    def peers(offset: float) -> set[str]:
+        monkeypatch.setattr(expiry.time, "time", lambda: now + offset)
+        enforcing.enforce()
+        return set(run(["wg", "show", interface, "peers"]).split())
+
+    assert peers(0) == {soon, too, revoked, late}
+    assert peers(DAY) == {revoked, late}
+    assert peers(0) == {soon, too, revoked, late}
+    assert sorted(run(["wg", "showconf", interface]).split("\n\n")) == before, "with secrets and networks"
+    assert capsys.readouterr().err.count("event=put_back ") == 2
+
+    assert peers(DAY) == {revoked, late}
+    path.write_text(json.dumps({"version": 1, "expires": {soon: now + 60, late: now + 3 * DAY}}))
+    os.utime(path, (now + 1, now + 1))
+    assert peers(0) == {soon, revoked, late}, "who was revoked meanwhile does not"
