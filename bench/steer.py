@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: Wirefleet contributors
-"""What steering costs: WireGuard data packets through a balancer, in four ways.
+"""What steering costs: WireGuard data packets through a balancer, in five ways.
 
     python bench/steer.py
 
@@ -14,6 +14,7 @@ all of them alike:
 ``route``   forwards packets that name their node already
 ``dnat``    nftables, destination NAT by hash, with connection tracking
 ``steer``   our table and kernel settings as the role installs them, with every flow's session and client in the maps
+``snat``    the same with ``vpn_forwarding: snat``
 ``nginx``   nginx's stream module, two workers (Debian packages nginx and libnginx-mod-stream)
 
 A packet goes all its way within the system call that sends it: sender, kernel and counter share one core, and no queue
@@ -54,10 +55,11 @@ LIBRARIES = [str(REPOSITORY / "roles" / role / "files") for role in ("vpn_cluste
 sys.path[:0] = LIBRARIES
 
 from wirefleet_steer import config as steer_config  # noqa: E402
+from wirefleet_steer import translation  # noqa: E402
 from wirefleet_steer.decide import NodeState, Standing, State  # noqa: E402
 from wirefleet_steer.elements import EMPTY, client_key, mark, script, wanted  # noqa: E402
 
-WAYS = ("route", "dnat", "steer", "nginx")
+WAYS = ("route", "dnat", "steer", "snat", "nginx")
 NOWHERE = "nowhere"  # the way that is no way: what sending alone takes
 FLOWS = (200, 20_000)
 SIZES = (100, 1452)  # bytes of an IP packet
@@ -68,6 +70,8 @@ WARM_UPS = 5  # … and may lose some the first time
 
 PORT = 51820
 PUBLIC, BACKEND = "198.51.100.10", "10.9.0.10"
+SNAT = [BACKEND, "10.9.0.20"]  # with source NAT, where nodes get packets from
+FIRST_SNAT_PORT, SNAT_PORTS = 16384, 16384
 NODES = [f"10.9.0.{part}" for part in (11, 12, 13)]
 SOURCES = [f"198.51.100.{part}" for part in range(20, 220)]
 FIRST_SOURCE_PORT = 20_000
@@ -304,8 +308,12 @@ NGINX_MODULE = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
 CORES = 2  # nginx's workers, which share them with the sender
 
 
-def set_up_steering(namespace: str, flows: list[Flow], directory: Path) -> None:
-    """The role's template, and what prepares and fills it on a balancer: nodes, sessions, clients."""
+def set_up_steering(namespace: str, flows: list[Flow], directory: Path, snat: list[str]) -> None:
+    """The role's template, and what prepares and fills it on a balancer: nodes, sessions, clients.
+
+    ``snat``: the addresses that stand for clients, or none.
+    """
+    directory.mkdir()
     family = {
         "family": "ip",
         "public_address": PUBLIC,
@@ -313,6 +321,7 @@ def set_up_steering(namespace: str, flows: list[Flow], directory: Path) -> None:
         "backend_interface": "backend",
         "client_networks": [],
         "peers": [],
+        "snat_addresses": snat,
     }
     variables = {
         "ansible_managed": "Managed",
@@ -327,6 +336,8 @@ def set_up_steering(namespace: str, flows: list[Flow], directory: Path) -> None:
             "session_timeout": "240s",
             "source_limit": {"rate": 50, "burst": 200},
             "limits_size": 65536,
+            "snat": {"first": FIRST_SNAT_PORT, "ports": SNAT_PORTS, "strange": 6, "moved": 30},
+            "host": {"firewall": False, "mesh_addresses": [], "mesh_sources": {}},
         },
     }
     template = (REPOSITORY / "roles/haproxy_lb/templates/steer.nft.j2").read_text(encoding="utf-8")
@@ -363,6 +374,10 @@ def set_up_steering(namespace: str, flows: list[Flow], directory: Path) -> None:
     clients = ", ".join(f"{client_key('ip', f'{flow.source}:{flow.port}')} : {marks[flow.node]}" for flow in flows)
     for name, elements in (("sessions", sessions), ("affinity", clients)):
         Wiring.run(namespace, "nft", "-f", "-", stdin=f"add element ip wirefleet {name} {{ {elements} }}\n")
+    if snat:
+        here = (f"{address}:{FIRST_SNAT_PORT + number}" for address in snat for number in range(SNAT_PORTS))
+        known = {endpoint: f"{flow.source}:{flow.port}" for endpoint, flow in zip(here, flows)}
+        Wiring.run(namespace, "nft", "-f", "-", stdin=translation.script("ip", "wirefleet", known))
 
 
 class Nginx:
@@ -449,7 +464,8 @@ class Bench:
         namespaces = self._wiring.balancers
         Wiring.run(namespaces[NOWHERE], "nft", "-f", "-", stdin=NOWHERE_RULES)
         Wiring.run(namespaces["dnat"], "nft", "-f", "-", stdin=DNAT_RULES)
-        set_up_steering(namespaces["steer"], self._flows, directory)
+        set_up_steering(namespaces["steer"], self._flows, directory / "steer", snat=[])
+        set_up_steering(namespaces["snat"], self._flows, directory / "snat", snat=SNAT)
         self._nginx = Nginx(namespaces["nginx"], directory)
         stack.callback(self._nginx.close)
 

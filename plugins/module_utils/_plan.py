@@ -18,7 +18,7 @@ from ansible_collections.wirefleet.vpn.plugins.module_utils import _devices
 from ansible_collections.wirefleet.vpn.plugins.module_utils._allocation import AllocationError, allocate, usage
 from ansible_collections.wirefleet.vpn.plugins.module_utils._keys import KeyFormatError, validate_key
 from ansible_collections.wirefleet.vpn.plugins.module_utils._peers import host_prefix
-from ansible_collections.wirefleet.vpn.plugins.module_utils._vips import FAMILIES, Vips
+from ansible_collections.wirefleet.vpn.plugins.module_utils._vips import FAMILIES, SIDES, Vips
 
 try:
     import netaddr
@@ -33,6 +33,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,62}")
 NAME_RULE = "letters, digits and _ . @ -, at most 63"
 CLIENT_STATES = ("present", "suspended", "absent")
 RETURN_PATHS = ("nat", "routed")
+FORWARDING = ("direct", "snat")
 
 
 class PlanError(ValueError):
@@ -115,7 +116,8 @@ class _Planner:
         underlay = {name: self._node_underlay(name) for name in self.settings["nodes"]}
         balancers = {name: self._balancer_underlay(name) for name in self.settings["balancers"]}
         self._stop_on_problems()
-        self.problems += self.vips.misplaced(underlay, balancers)
+        # With source NAT, nodes may be behind routers.
+        self.problems += self.vips.misplaced({} if self._translates else underlay, balancers)
         self._check_overlaps(clients, underlay, balancers)
         self._stop_on_problems()
         entries = self._entries(clients, underlay, balancers)
@@ -137,7 +139,7 @@ class _Planner:
         nodes, balancers = self.settings["nodes"], self.settings["balancers"]
         if not nodes:
             self.problems.append("no WireGuard node: the inventory group 'wireguard_nodes' is empty")
-        self.problems += self.vips.problems(balancers)
+        self.problems += self.vips.problems(balancers, self._translates)
         for host in sorted(set(nodes) & set(balancers)):
             self.problems.append(
                 f"{host}: is in wireguard_nodes and in haproxy_lbs, but a balancer steers packets that it forwards,"
@@ -161,6 +163,13 @@ class _Planner:
             self.problems.append(
                 f"vpn_return_path: {self.settings['return_path']!r} is none of {', '.join(RETURN_PATHS)}"
             )
+        if self.settings["forwarding"] not in FORWARDING:
+            self.problems.append(f"vpn_forwarding: {self.settings['forwarding']!r} is none of {', '.join(FORWARDING)}")
+        elif self._translates and self.settings["return_path"] == "routed":
+            self.problems.append(
+                "vpn_forwarding is snat and vpn_return_path is routed, which needs what snat does without: that packets"
+                " with clients' addresses pass between nodes and balancers. Set vpn_return_path to nat"
+            )
         ports = [int(self.settings["port"]), int(self.settings["mesh_port"])]
         for variable, port in zip(("vpn_port", "vpn_mesh_port"), ports):
             if not 1 <= port <= 65535:
@@ -173,6 +182,11 @@ class _Planner:
             )
         if not re.fullmatch(r"[^\s\[\]#]+", self.settings["endpoint"]):
             self.problems.append(f"vpn_endpoint: {self.settings['endpoint']!r} is no host name or address")
+
+    @property
+    def _translates(self) -> bool:
+        """Whether nodes get clients' packets from the balancers' addresses, and need no way to any other."""
+        return bool(self.settings["forwarding"] == "snat")
 
     def _network(self, variable: str, value: object) -> None:
         try:
@@ -346,7 +360,17 @@ class _Planner:
         )
         if not backend or not public:
             return None
-        return {"backend": backend, "public": public}
+        return {"backend": backend, "public": public, **self._snat_underlay(report)}
+
+    def _snat_underlay(self, report: Mapping[str, Any]) -> Entry:
+        """The addresses that the operator has chosen for a balancer's packets to nodes, if any."""
+        hint = "haproxy_lb_snat_addresses"
+        if not report["hints"].get(hint):
+            return {}
+        if not self._translates:
+            self.warnings.append(f"{report['name']}: {hint} has no use, because vpn_forwarding is direct")
+            return {}
+        return {"snat": sorted(self._hinted(report, hint, shared=self.vips.backends))}
 
     def _select(
         self, report: Mapping[str, Any], purpose: str, hint: str, exclude: Iterable[str]
@@ -394,8 +418,8 @@ class _Planner:
             self.problems.append(f"{report['name']}: has no {purpose} address {where}: check {variable} or set {hint}")
         return chosen or None
 
-    def _hinted(self, report: Mapping[str, Any], hint: str) -> set[str]:
-        """The addresses that the operator chose for a host. It has to have all of them."""
+    def _hinted(self, report: Mapping[str, Any], hint: str, shared: Iterable[str] = ()) -> set[str]:
+        """The addresses that the operator chose for a host. It has to have all of them, but those that are `shared`."""
         given = report["hints"].get(hint, [])
         present = {
             str(netaddr.IPNetwork(text).ip)
@@ -410,7 +434,7 @@ class _Planner:
             except (netaddr.AddrFormatError, ValueError, TypeError):
                 self.problems.append(f"{report['name']}: {hint}: {text!r} is no address")
                 continue
-            if address not in present:
+            if address not in present.union(shared):
                 self.problems.append(f"{report['name']}: {hint}: {address} is not on this host")
             hinted.add(address)
         return hinted
@@ -471,8 +495,8 @@ class _Planner:
         ours = len(named)
         attached: dict[str, str] = {}
         for name, sides in (*underlay.items(), *balancers.items()):
-            for side in (sides or {}).values():
-                for address in side.values():
+            for side in SIDES:
+                for address in (sides or {}).get(side, {}).values():
                     attached.setdefault(address["network"], f"{address['network']} ({name}, {address['interface']})")
         named += [(text, netaddr.IPNetwork(network)) for network, text in sorted(attached.items())]
         for index, (text, network) in enumerate(named[:ours]):
@@ -603,7 +627,9 @@ class _Planner:
             n: {
                 **member("node", n),
                 "id": entries[("node", n)]["id"],
-                "return_routes": [_return_route(f, sides["backend"], via) for f, via in gateway.items()],
+                "return_routes": []
+                if self._translates
+                else [_return_route(f, sides["backend"], via) for f, via in gateway.items()],
                 "client_routes": [_client_route(text, sides["backend"], gateway) for text in routed if gateway],
             }
             for n, sides in underlay.items()
@@ -633,6 +659,8 @@ class _Planner:
             "mesh_sources": {}
             if self.settings["monitors"]
             else {f: self._mesh_sources(f, [*nodes.values(), *lbs.values()]) for f in families},
+            # Whom nodes know clients by, and nobody else.
+            "snat_sources": {f: self._snat_sources(f, lbs) for f in families} if self._translates else {},
             "nodes": nodes,
             "balancers": lbs,
             "sites": sites,
@@ -670,11 +698,29 @@ class _Planner:
         shared = self.vips.backend(family)
         return sorted({member["backend"][family]["address"] for member in members} | ({shared} if shared else set()))
 
+    def _snat_sources(self, family: str, balancers: Mapping[str, Entry]) -> list[str]:
+        """Where balancers send to nodes from: clients' packets, and their own probes."""
+        steered = [side for balancer in balancers.values() for side in balancer["steered"] if side["family"] == family]
+        sources = {address for side in steered for address in side["snat_addresses"]}
+        return sorted(sources.union(self._mesh_sources(family, balancers.values())))
+
+    def _snat_addresses(self, sides: Entry, family: str) -> list[str]:
+        """Where a balancer sends clients' packets to nodes from; none where they keep their own addresses.
+
+        By itself from an address that moves to whichever balancer takes over: then nodes see no difference. What an
+        operator moves by his own means may be a router's.
+        """
+        if not self._translates:
+            return []
+        chosen = [address for address in sides.get("snat", []) if _family(address) == family]
+        shared = self.vips.backend(family) if self.vips.mode == "vrrp" else None
+        return chosen or [shared or sides["backend"][family]["address"]]
+
     def _steered(self, name: str, family: str, balancers: Mapping[str, Entry | None], routed: Iterable[str]) -> Entry:
         """What the steering table of a balancer has to know of one family.
 
         `peers`: the other balancers' own addresses, which get copies of what nodes teach. `routed`:
-        networks of clients, or none.
+        networks of clients, or none. `snat_addresses`: those that nodes know clients by, or none.
         """
         sides = balancers[name]
         if not sides:
@@ -686,6 +732,7 @@ class _Planner:
             "backend_interface": sides["backend"][family]["interface"],
             "client_networks": [network for network in routed if _family(network) == family],
             "peers": [o["backend"][family]["address"] for n, o in sorted(balancers.items()) if o and n != name],
+            "snat_addresses": self._snat_addresses(sides, family),
         }
 
 

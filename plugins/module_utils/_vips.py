@@ -61,6 +61,11 @@ class Vips:
         vip = self._vips[side].get(family)
         return str(vip.ip) if vip else None
 
+    @property
+    def backends(self) -> list[str]:
+        """The backend's, of whichever family."""
+        return [str(vip.ip) for vip in self._vips["backend"].values()]
+
     def sides(self) -> dict[str, Mapping[str, object]]:
         """What a family has to be in to be served: the variables that are set."""
         return {SIDES[side]: vips for side, vips in self._vips.items() if vips}
@@ -78,8 +83,8 @@ class Vips:
 
     # -- what can not work ---------------------------------------------------------------------------------------------
 
-    def problems(self, balancers: Sequence[str]) -> Iterator[str]:
-        """Of the variables themselves."""
+    def problems(self, balancers: Sequence[str], translates: bool = False) -> Iterator[str]:
+        """Of the variables themselves. With source NAT (`translates`) nodes can answer any balancer's own address."""
         yield from self._malformed
         if self._malformed:
             return
@@ -94,6 +99,8 @@ class Vips:
             return
         if self.mode == "vrrp" and not public:
             yield "vpn_vip_mode is vrrp, but vpn_vip is empty: name the address that clients connect to"
+        if translates:
+            return
         for family in sorted(public.keys() - backend.keys()):
             yield (
                 f"vpn_vip: {public[family]} is IPv{FAMILIES[family]}, of which vpn_backend_vip has no address:"

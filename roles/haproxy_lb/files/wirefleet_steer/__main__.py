@@ -13,10 +13,12 @@ from dataclasses import asdict
 
 from wirefleet.cli import CommandLine
 from wirefleet.config import ConfigError
+from wirefleet.endpoint import address_of
 
 from . import status
 from .config import Config, Node, load
 from .daemon import Steer, prepare
+from .translation import Translator
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,6 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     wait.add_argument("goal", choices=status.GOALS, metavar="GOAL", help=", ".join(status.GOALS))
     wait.add_argument("--timeout", type=float, default=30.0, metavar="SECONDS")
     wait.add_argument("--json", action="store_true", help="say for programs how far it is")
+    client = program.add("client", _client, "say who is behind the ENDPOINT that a node knows a client by")
+    client.add_argument("endpoint", metavar="ENDPOINT", help="ADDRESS:PORT, as WireGuard writes it")
     return program.main(argv)
 
 
@@ -72,6 +76,18 @@ def _wait(config: Config, options: argparse.Namespace) -> int:
         for line in _explained(config, node):
             print(line, file=sys.stderr)
     return 0 if progress.reached else 1
+
+
+def _client(config: Config, options: argparse.Namespace) -> int:
+    try:
+        family = "ip6" if address_of(options.endpoint).version == 6 else "ip"
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    translator = Translator(config)
+    translator.follow()
+    client = translator.client(family, options.endpoint)
+    print(client or f"{options.endpoint}: nobody is known by that")
+    return 0 if client else 1
 
 
 def _explained(config: Config, node: Node) -> Iterator[str]:

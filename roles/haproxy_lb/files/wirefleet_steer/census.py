@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: Wirefleet contributors
-"""Count what a large map of the steering table holds, per mark.
+"""Walk a large map of the steering table, and count what it holds, per mark.
 
 Asking nft would build a JSON document of every element, minutes and gigabytes at a million of them. Here the kernel's
 own messages are walked as they come (linux/netfilter/nf_tables.h), some 300,000 elements in a second.
@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import sys
 from collections import Counter
 from collections.abc import Iterator
 
@@ -21,7 +22,7 @@ NFT_MSG_GETSETELEM = 13
 NLM_F_REQUEST, NLM_F_DUMP = 1, 0x300
 NLMSG_ERROR, NLMSG_DONE = 2, 3
 NFTA_SET_ELEM_LIST_TABLE, NFTA_SET_ELEM_LIST_SET, NFTA_SET_ELEM_LIST_ELEMENTS = 1, 2, 3
-NFTA_SET_ELEM_DATA = 2
+NFTA_SET_ELEM_KEY, NFTA_SET_ELEM_DATA = 1, 2
 NFTA_DATA_VALUE = 1
 PROTOCOLS = {"ip": socket.AF_INET, "ip6": socket.AF_INET6}
 ATTRIBUTE = struct.Struct("=HH")  # length with this header, type
@@ -32,18 +33,25 @@ TYPE_MASK = 0x3FFF  # the two bits above are flags
 
 def census(family: str, table: str, name: str) -> Counter[int]:
     """Return mark -> number of elements; those of a set count as mark 0. Raises OSError when there is no such map."""
-    counts: Counter[int] = Counter()
+    return Counter(int.from_bytes(value, sys.byteorder) for _key, value in walk(family, table, name))
+
+
+def walk(family: str, table: str, name: str) -> Iterator[tuple[bytes, bytes]]:
+    """Yield key and value of each element as the kernel holds them: parts of a key are padded to four bytes each.
+
+    A set's elements have empty values. Raises OSError when there is no such map.
+    """
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER) as sock:
         sock.settimeout(5.0)
         sock.sendall(_request(family, table, name))
         while True:
             for kind, body in _messages(sock.recv(1 << 17)):
                 if kind == NLMSG_DONE:
-                    return counts
+                    return
                 if kind == NLMSG_ERROR:
                     code = -struct.unpack_from("=i", body)[0]
                     raise OSError(code, f"{os.strerror(code)}: {family} {table} {name}")
-                counts.update(_marks(body[NFGEN:]))
+                yield from _elements(body[NFGEN:])
 
 
 def _request(family: str, table: str, name: str) -> bytes:
@@ -74,10 +82,12 @@ def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
         offset += length + -length % 4
 
 
-def _marks(body: bytes) -> Iterator[int]:
+def _elements(body: bytes) -> Iterator[tuple[bytes, bytes]]:
     for kind, elements in _attributes(body):
         if kind == NFTA_SET_ELEM_LIST_ELEMENTS:
             for _kind, element in _attributes(elements):
-                data = dict(_attributes(element)).get(NFTA_SET_ELEM_DATA, b"")
-                value = dict(_attributes(data)).get(NFTA_DATA_VALUE, b"")
-                yield int.from_bytes(value, "little" if struct.pack("=H", 1)[0] else "big")
+                parts = dict(_attributes(element))
+                key, data = (
+                    dict(_attributes(parts.get(part, b""))) for part in (NFTA_SET_ELEM_KEY, NFTA_SET_ELEM_DATA)
+                )
+                yield key.get(NFTA_DATA_VALUE, b""), data.get(NFTA_DATA_VALUE, b"")

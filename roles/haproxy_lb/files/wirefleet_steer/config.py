@@ -28,6 +28,7 @@ SHAPE: dict[str, Shape] = {
     "poll_interval": float,
     "families": [str],
     "mark": str,
+    "snat": Optional(MapOf([str])),
     "nodes": MapOf(
         {
             "mark": int,
@@ -120,6 +121,7 @@ class Config:
     ruleset: str
     poll_interval: float
     families: tuple[str, ...]
+    snat: Mapping[str, tuple[str, ...]]  # family -> addresses that nodes get clients' packets from; empty: clients' own
     nodes: Mapping[str, Node]
     owners: Owners | None  # None: nodes translate, and answers find them by themselves
     adoption: Adoption | None
@@ -161,6 +163,10 @@ def _config(read: dict) -> Config:
         ruleset=read["ruleset"],
         poll_interval=read["poll_interval"],
         families=tuple(read["families"]),
+        snat={
+            family: tuple(_address("snat", family, text) for text in addresses)
+            for family, addresses in (read["snat"] or {}).items()
+        },
         nodes=_nodes(read["nodes"], _bit(read["mark"])),
         owners=_owners(read["owners"]),
         adoption=Adoption(**_positive("adoption", read["adoption"])) if read["adoption"] else None,

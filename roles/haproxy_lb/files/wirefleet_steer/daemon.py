@@ -33,6 +33,7 @@ from .decide import NodeState, Standing, State, changes, collapsed_at, decide
 from .elements import EMPTY, Elements, client_key, mark, script, standing, wanted
 from .haproxy import HAProxyError, Report
 from .rebalancer import Rebalancer
+from .translation import Translator
 from .vip import is_active
 
 INSPECTION = 0.2  # seconds between two looks at the ruleset, however often it changes
@@ -94,11 +95,12 @@ class Steer:
         self._written: tuple[State, frozenset[str]] | None = None
         self._probes_due = float("-inf")
         self._probe_pauses = cycle(probe.PAUSES)
-        self._census = metrics.CensusCache()
+        self._census = metrics.CensusCache(metrics.filled_maps(config))
+        self._translator = Translator(config)
         self._damper = Damper(config.damping) if config.damping else None
         self._adopter = Adopter(config, config.adoption, _memory()) if config.adoption else None
         pace = config.adoption.rebalance if config.adoption else None
-        self._rebalancer = Rebalancer(config, self._adopter, pace) if self._adopter and pace else None
+        self._rebalancer = Rebalancer(config, self._adopter, self._translator, pace) if self._adopter and pace else None
         self._history = history.History()
         self._teach_until = float("-inf")
         self._taught: set[tuple[str, str]] = set()  # public key and endpoint of clients that the table was told of
@@ -118,6 +120,8 @@ class Steer:
             self._attempt("vips", partial(self._look_for_vips, now))
         self._attempt(HAPROXY, self._follow_haproxy)
         self._attempt(TABLE, self._keep_table)
+        if self.config.snat:
+            self._attempt("translations", self._translator.follow)
         self._attempt("connections", self._end_connections)
         if self._adopter and self.reports:
             self._attempt("clients", partial(self._adopter.round, self.state, self.active))
@@ -358,7 +362,8 @@ class Steer:
         found = {family: kernel.read(family, self.config.table) for family in self.config.families}
         lost = [family for family in found if found[family] is None]
         if lost:
-            kernel.load_table(self.config)
+            known = self._translator.known
+            kernel.load_table(self.config, {family: known[family] for family in lost if family in known})
             self.totals["restores"] += 1
             event("table_restored", table=self.config.table, families=",".join(lost), sessions="lost")
             self._begin_teaching()
@@ -369,26 +374,28 @@ class Steer:
     def _begin_teaching(self) -> None:
         self._teach_until = time.monotonic() + TEACHING_TIME
         self._taught.clear()
+        self._translator.hurry()
 
     def _teach(self, adopter: Adopter) -> None:
         """Tell an empty table whose clients are whose, so that running sessions go on."""
         clients = [
-            client
-            for client in adopter.clients()
-            if client[2].steered
-            and (client[0], client[2].endpoint) not in self._taught
-            and self.state.standing(client[1]) is not Standing.DOWN
+            (key, name, session, client)
+            for key, name, session in adopter.clients()
+            if session.steered
+            and (key, session.endpoint) not in self._taught
+            and self.state.standing(name) is not Standing.DOWN
+            and (client := self._translator.client(session.family, session.endpoint))
         ]
         for family in self.config.families:
             owners = {
-                client_key(family, session.endpoint): mark(self.config.nodes[name].mark)
-                for _key, name, session in clients
+                client_key(family, client): mark(self.config.nodes[name].mark)
+                for _key, name, session, client in clients
                 if session.family == family
             }
             if owners:
                 taught = kernel.teach(family, self.config.table, list(owners.items()))
                 event("clients_taught", family=family, clients=taught)
-        self._taught.update((key, session.endpoint) for key, _name, session in clients)
+        self._taught.update((key, session.endpoint) for key, _name, session, _client in clients)
 
     def _apply(self, target: dict[str, Elements]) -> None:
         """Write the differences in one transaction."""

@@ -18,6 +18,7 @@ from typing import Any
 from wirefleet import nft
 from wirefleet.command import CommandError, run
 
+from . import translation
 from .config import Config
 from .elements import KINDS, Elements, mark
 
@@ -26,19 +27,41 @@ from .elements import KINDS, Elements, mark
 OTHER_DEFINITION = ("File exists", "Error: existing ")
 
 
-def load_table(config: Config) -> bool:
-    """Apply the ruleset file; maps survive. True when that took a new table, and all sessions with the old one."""
+def load_table(config: Config, translations: Mapping[str, translation.Translations] | None = None) -> bool:
+    """Apply the ruleset file; maps survive. True when that took a new table, and all sessions with the old one.
+
+    ``translations``: by family, what tables that are not there knew before they were removed.
+    """
+    rules = Path(config.ruleset).read_text(encoding="utf-8")
+    for family, addresses in config.snat.items():
+        if _snat_addresses(family, config.table) not in (None, frozenset(addresses)):
+            # Another address may stand for each client now: all get their ports anew.
+            rules += "".join(translation.removal(family, config.table))
+    for family, known in (translations or {}).items():
+        rules += translation.script(family, config.table, known)
     try:
-        nft.load(config.ruleset)
+        nft.apply(rules)
     except CommandError as error:
         if not any(words in error.stderr for words in OTHER_DEFINITION):
             raise
         # An upgrade: the kernel does not change a set or map in place.
         tables = [f"table {family} {config.table}" for family in config.families]
         removal = "".join(f"add {table}\ndelete {table}\n" for table in tables)
-        nft.apply(removal + Path(config.ruleset).read_text(encoding="utf-8"))
+        nft.apply(removal + rules)
         return True
     return False
+
+
+def _snat_addresses(family: str, table: str) -> frozenset[str] | None:
+    """Return the addresses that stand for clients; None where the table, or that set, is missing."""
+    try:
+        answer = json.loads(run(["nft", "-j", "list", "set", family, table, "snat_addresses"]))
+    except CommandError as error:
+        if "No such file" not in error.stderr:
+            raise
+        return None
+    found = next(item["set"] for item in answer["nftables"] if "set" in item)
+    return frozenset(_text(item) for item in found.get("elem", []))
 
 
 def read(family: str, table: str) -> Elements | None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from wirefleet import __version__
 from wirefleet.prometheus import Metric
@@ -23,7 +23,8 @@ from .rebalance import RESULTS as REBALANCED
 from .rebalance import Rebalance
 
 LEARNED = ("sessions", "affinity")  # the maps of steer.nft whose size depends on the clients
-FILLED = (*LEARNED, "limits")  # all that packets fill
+FILLED = (*LEARNED, "limits")  # all that packets fill, and with source NAT:
+LENT = "ports"
 HANDSHAKES = ("begun", "answered")  # the counters of steer.nft that count no drops
 NO_DROPS = (*HANDSHAKES, "copies")
 CENSUS_TIME = 30.0  # seconds: a count walks every element, so it is not made for every scrape
@@ -32,9 +33,10 @@ Census = Mapping[str, Mapping[int, int]]  # map -> mark -> elements
 
 
 class CensusCache:
-    """Counts the big maps when somebody scrapes, and not too often."""
+    """Counts the big maps, ``names``, when somebody scrapes, and not too often."""
 
-    def __init__(self) -> None:
+    def __init__(self, names: Sequence[str] = FILLED) -> None:
+        self._names = names
         self._lock = threading.Lock()
         self._counted: dict[str, tuple[float, Census]] = {}
 
@@ -42,9 +44,14 @@ class CensusCache:
         with self._lock:
             counted_at, counts = self._counted.get(family, (float("-inf"), {}))
             if time.monotonic() - counted_at >= CENSUS_TIME:
-                counts = {name: census(family, table, name) for name in FILLED}
+                counts = {name: census(family, table, name) for name in self._names}
                 self._counted[family] = (time.monotonic(), counts)
             return counts
+
+
+def filled_maps(config: Config) -> tuple[str, ...]:
+    """Return the names of the maps that packets fill."""
+    return (*FILLED, LENT) if config.snat else FILLED
 
 
 def page(
@@ -96,7 +103,7 @@ def page(
                 shaken.add(packets, **cluster, family=family, result=reason)
             elif reason not in NO_DROPS:
                 drops.add(packets, **cluster, family=family, reason=reason)
-        for what in FILLED:
+        for what in filled_maps(config):
             sizes.add(gauge.sizes[what], **cluster, family=family, map=what)
     valid = _metric("certificate_not_after_seconds", "Unix time until which the certificate for clients is valid.")
     if config.certificate_not_after is not None:

@@ -16,6 +16,7 @@ from .config import Config
 from .decide import State
 from .elements import client_key, mark
 from .rebalance import Rebalance
+from .translation import Translator
 
 REVIEW = 5.0  # seconds
 QUIET = 15.0  # seconds without any change before anybody is moved
@@ -31,10 +32,11 @@ class Rebalancer:
     meanwhile, as with a drain, so no packet is lost.
     """
 
-    def __init__(self, config: Config, adopter: Adopter, pace: float) -> None:
+    def __init__(self, config: Config, adopter: Adopter, translator: Translator, pace: float) -> None:
         self.rebalance = Rebalance(pace)
         self._config = config
         self._adopter = adopter
+        self._translator = translator
         self._previous: State | None = None
         self._quiet_since = self._begun_at = float("-inf")
         self._moved_before = 0
@@ -82,9 +84,9 @@ class Rebalancer:
         moves = list(moves)
         for family in self._config.families:
             owners = {
-                client_key(family, move.session.endpoint): mark(self._config.nodes[owner(move)].mark)
+                client_key(family, client): mark(self._config.nodes[owner(move)].mark)
                 for move in moves
-                if move.session.family == family
+                if move.session.family == family and (client := self._translator.client(family, move.session.endpoint))
             }
             if owners:
                 kernel.assign(family, self._config.table, list(owners.items()))

@@ -13,6 +13,7 @@ cluster_plan = FilterModule().filters()["cluster_plan"]
 
 SETTINGS: dict[str, Any] = {
     "return_path": "nat",
+    "forwarding": "direct",
     **dict.fromkeys(["public_networks", "backend_networks", "routes", "reserved_addresses"], ()),
     **dict.fromkeys(["clients", "balancers", "managed_clients", "vip", "backend_vip"], ()),
     "vip_mode": "none",

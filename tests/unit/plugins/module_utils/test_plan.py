@@ -75,6 +75,7 @@ def cluster(**changes: Any) -> Entry:
         "vip_mode": "none",
         "routes": ["10.0.0.0/8"],
         "return_path": "nat",
+        "forwarding": "direct",
         "reserved_addresses": [],
         "quarantine_days": 30,
         "max_removals": 0,
@@ -133,6 +134,7 @@ def test_a_cluster_of_two_nodes_a_balancer_and_two_clients() -> None:
     assert result == {
         "families": ["ip"],
         "mesh_sources": {"ip": ["10.9.0.1", "10.9.0.100", "10.9.0.2"]},
+        "snat_sources": {},
         "nodes": {
             name: {
                 "id": number,
@@ -161,6 +163,7 @@ def test_a_cluster_of_two_nodes_a_balancer_and_two_clients() -> None:
                         "backend_interface": "eth1",
                         "client_networks": [],
                         "peers": [],
+                        "snat_addresses": [],
                     }
                 ],
                 "vips": [],

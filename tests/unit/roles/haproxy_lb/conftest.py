@@ -51,9 +51,15 @@ CLIENT_ADDRESSES = {
 
 
 def steer_variables(
-    backend: str = "backend", peers: Sequence[Mapping[str, str]] = (), **changes: Any
+    backend: str = "backend",
+    peers: Sequence[Mapping[str, str]] = (),
+    snat: Mapping[str, Sequence[str]] | None = None,
+    **changes: Any,
 ) -> dict[str, Any]:
-    """The template's variables, as the role makes them; `peers`: the other balancers' addresses."""
+    """The template's variables, as the role makes them.
+
+    `peers`: the other balancers' addresses. `snat`: by family, what nodes get clients' packets from.
+    """
     families = [
         {
             "family": family,
@@ -62,6 +68,7 @@ def steer_variables(
             "backend_interface": backend,
             "client_networks": [],
             "peers": [peer[family] for peer in peers],
+            "snat_addresses": list((snat or {}).get(family, ())),
         }
         for family, address in PUBLIC.items()
     ]
@@ -76,6 +83,7 @@ def steer_variables(
         "session_timeout": "240s",
         "source_limit": {"rate": 50, "burst": 200},
         "limits_size": 65536,
+        "snat": {"first": 16384, "ports": 16384, "strange": 6, "moved": 30},
         "client_table": 51821,
         "host": {
             "firewall": True,
@@ -215,6 +223,11 @@ class Cluster(Network):
 
     steer: subprocess.Popen[bytes]
 
+    @property
+    def counters(self) -> str:
+        """The rules that count on nodes."""
+        return COUNTERS
+
     def __init__(self, directory: Path, backend: str = "backend") -> None:
         super().__init__(directory)
         self.backend = backend
@@ -264,7 +277,7 @@ class Cluster(Network):
 
     def count(self, name: str) -> None:
         """Count, from 0, what clients send to the node's WireGuard port, whatever that makes of it, and cookies."""
-        self.run(name, "nft", "-f", "-", stdin=COUNTERS)
+        self.run(name, "nft", "-f", "-", stdin=self.counters)
 
     def counted(self, name: str, counter: str) -> int:
         answer = json.loads(self.run(name, "nft", "-j", "list", "counter", "inet", "count", counter))

@@ -57,6 +57,12 @@ def test_shared_addresses_are_spelled_as_the_kernel_does(tmp_path: Path) -> None
     assert (config.vips, config.in_order) == (("198.51.100.1", "2001:db8::1"), "/run/x")
 
 
+def test_without_source_nat_no_address_stands_for_clients(tmp_path: Path) -> None:
+    assert load(write(tmp_path)).snat == {}
+    config = load(write(tmp_path, lambda d: d.update(snat={"ip6": ["FD00:9::0:1"]})))
+    assert config.snat == {"ip6": ("fd00:9::1",)}
+
+
 def test_the_certificates_end_may_be_unknown(tmp_path: Path) -> None:
     assert load(write(tmp_path)).certificate_not_after is None
     config = load(write(tmp_path, lambda d: d.update(certificate_not_after=1801418400)))
@@ -117,6 +123,7 @@ def test_in_routed_mode_clients_are_looked_up_by_owner(tmp_path: Path) -> None:
         (lambda d: d.update(adoption={"rate": 0, "max_idle": 1}), "adoption.rate: must be more than 0"),
         (lambda d: d.update(adoption={"rate": 1, "max_idle": -1}), "adoption.max_idle: must be more than 0"),
         (lambda d: d.update(vips=["vpn.example.com"]), "vips: 'vpn.example.com' does not appear to be"),
+        (lambda d: d.update(snat={"ip6": ["10.9.0.1"]}), "snat.ip6: 10.9.0.1 is an address of the other family"),
         (lambda d: d.update(owners=OWNERS), "owners: needs adoption"),
         (
             lambda d: d.update(

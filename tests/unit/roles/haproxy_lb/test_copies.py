@@ -7,7 +7,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
 
 import pytest
 from wirefleet_steer.config import load
@@ -78,6 +79,8 @@ def peers(name: str) -> list[dict[str, str]]:
 class Trio(Cluster):
     """The cluster with two more balancers, whose tables say that all nodes are up; they have no daemon."""
 
+    options: ClassVar[Mapping[str, Any]] = {}  # for all balancers' rules
+
     def build(self) -> None:
         super().build()
         config = load(self.directory / "steer.json")
@@ -87,7 +90,7 @@ class Trio(Cluster):
             self.add(name)
             for bridge in SHARED:
                 self.connect(name, bridge)
-            rules = render("steer.nft.j2", steer_variables(peers=peers(name)))
+            rules = render("steer.nft.j2", steer_variables(peers=peers(name), **self.options))
             self.run(name, "nft", "-f", "-", stdin=rules + elements)
             # Strict: copies come from where nodes are, and would pass that, too.
             for setting in ("ipv4.ip_forward=1", "ipv6.conf.all.forwarding=1", "ipv4.conf.backend.rp_filter=1"):
@@ -101,7 +104,7 @@ class Trio(Cluster):
         super().connect(name, bridge, *own, *addresses)
 
     def write_ruleset(self, **changes: object) -> None:
-        super().write_ruleset(peers=peers("lb"), **changes)
+        super().write_ruleset(peers=peers("lb"), **self.options, **changes)
 
     def learned(self, balancer: str, family: str, name: str) -> set[str]:
         text = self.run(balancer, "nft", "list", "map", family, "wirefleet", name).partition("elements =")[2]

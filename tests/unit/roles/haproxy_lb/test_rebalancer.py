@@ -20,6 +20,7 @@ from wirefleet_steer.decide import NodeState, Standing, State
 from wirefleet_steer.elements import client_key
 from wirefleet_steer.rebalance import PATIENCE
 from wirefleet_steer.rebalancer import QUIET, REVIEW, SESSION, STAY, Rebalancer
+from wirefleet_steer.translation import Translator
 
 from .conftest import render, steer_config, steer_variables
 
@@ -47,7 +48,7 @@ class Scene:
             monkeypatch.setattr(module.time, "monotonic", lambda: self.now)
             monkeypatch.setattr(module.time, "time", lambda: UNIX)
         self.adopter = Adopter(config, Adoption(100, 3600))
-        self.rebalancer = Rebalancer(config, self.adopter, 600)
+        self.rebalancer = Rebalancer(config, self.adopter, Translator(config), 600)
         self.asked: list[tuple[str, str]] = []
         for name, agent in self.adopter._agents.items():
             monkeypatch.setattr(agent, "adopt", lambda moves, name=name: self._note(name, moves))

@@ -30,6 +30,7 @@ def write(
         "__vpn_plan": {
             "access": access,
             "sites": sites or [],
+            "snat_sources": {},
             "mesh_sources": {"ip": ["10.9.0.10", "10.9.0.11"], "ip6": ["fd00:9::10", "fd00:9::11"]},
         },
         "__wireguard_node_table": "wirefleet_node",
