@@ -14,7 +14,7 @@ cluster_plan = FilterModule().filters()["cluster_plan"]
 SETTINGS: dict[str, Any] = {
     "return_path": "nat",
     **dict.fromkeys(["public_networks", "backend_networks", "routes", "reserved_addresses"], ()),
-    **dict.fromkeys(["clients", "balancers", "managed_clients", "vip", "backend_vip"], ()),
+    **dict.fromkeys(["clients", "balancers", "managed_clients", "leaving", "vip", "backend_vip"], ()),
     "vip_mode": "none",
     "cluster": "default",
     "endpoint": "vpn.example.com",
@@ -26,6 +26,8 @@ SETTINGS: dict[str, Any] = {
     "max_removals": 0,
     "client_dns": [],
     "device_keys": {},
+    "replaced_hosts": [],
+    "renewed_psks": [],
     "nodes": ["n1"],
     "monitors": [],
     **{f"client_{term}": {} for term in ("states", "addresses", "expires", "groups", "sites")},
