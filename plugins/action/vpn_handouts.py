@@ -106,6 +106,7 @@ def _device(item: Mapping[str, Any], entry: Mapping[str, Any], options: Mapping[
         "public_key": entry["public_key"],
         "preshared": item.get("psk") is not False,
         "psk_mask": item.get("psk_mask"),
+        "psk_renewals": entry.get("psk_renewals"),
     }
     return Device(
         name=item["name"],

@@ -14,7 +14,7 @@ description:
   - HKDF-SHA256 of the seed, with cluster, name and public key of the client as context.
   - Nobody has to store or merge the pre-shared keys of thousands of clients, and one client's key tells nothing of
     another's.
-positional: _input, cluster, name, public_key
+positional: _input, cluster, name, public_key, renewals
 options:
   _input:
     description: The cluster's seed, 32 bytes in base64.
@@ -32,6 +32,10 @@ options:
     description: Public key of the client.
     type: str
     required: true
+  renewals:
+    description: How often the client got another pre-shared key for the same public key, as the ledger counts it.
+    type: int
+    default: 0
 """
 
 EXAMPLES = r"""
@@ -54,10 +58,10 @@ from ansible_collections.wirefleet.vpn.plugins.module_utils._keys import KeyForm
 from ansible_collections.wirefleet.vpn.plugins.module_utils._peers import derive_preshared_key
 
 
-def derive(seed: str, cluster: str, name: str, public_key: str) -> str:
+def derive(seed: str, cluster: str, name: str, public_key: str, renewals: int = 0) -> str:
     """See DOCUMENTATION."""
     try:
-        return derive_preshared_key(seed, cluster, name, public_key)
+        return derive_preshared_key(seed, cluster, name, public_key, renewals)
     except KeyFormatError as error:
         raise AnsibleFilterError(f"derive_preshared_key: the seed of cluster {cluster!r}: {error}") from None
 

@@ -23,17 +23,18 @@ Peer = dict[str, Any]
 MESH_KEEPALIVE = 25  # seconds, WireGuard's own advice
 
 
-def derive_preshared_key(seed: str, cluster: str, name: str, public_key: str) -> str:
+def derive_preshared_key(seed: str, cluster: str, name: str, public_key: str, renewals: int = 0) -> str:
     """The pre-shared key of one client, from the cluster's seed (32 random bytes in base64).
 
     HKDF-SHA256 (RFC 5869) with the client's identity as context: each client has 32 bytes of its own that tell nothing
     of the seed or of other clients, and nobody has to store, copy or merge ten thousand secrets. A client that gets a
-    new key pair gets a new pre-shared key with it.
+    new key pair gets a new pre-shared key with it. `renewals`: how often it got one without.
     """
     material = base64.b64decode(validate_key(seed))
     extracted = hmac.new(b"wirefleet preshared key v1", material, hashlib.sha256).digest()
     # Lengths before the values: no two identities give one context.
-    context = b"".join(len(part).to_bytes(2, "big") + part for part in map(str.encode, (cluster, name, public_key)))
+    identity = (cluster, name, public_key, *([str(renewals)] if renewals else []))
+    context = b"".join(len(part).to_bytes(2, "big") + part for part in map(str.encode, identity))
     # One block of HKDF's expansion is exactly the 32 bytes of a key.
     return base64.b64encode(hmac.new(extracted, context + b"\x01", hashlib.sha256).digest()).decode()
 
@@ -41,12 +42,14 @@ def derive_preshared_key(seed: str, cluster: str, name: str, public_key: str) ->
 def preshared_key(seed: str, cluster: str, name: str, client: Mapping[str, Any]) -> str | None:
     """The pre-shared key of a client of the plan, or None where it has none.
 
-    One that came with its own, from another server, has a mask: its own key, and the derived one to take away.
+    One that came with its own, from another server, has a mask, which makes that one of the derived one, until it is
+    renewed.
     """
     if not client["preshared"]:
         return None
-    derived = derive_preshared_key(seed, cluster, name, client["public_key"])
-    return mask(derived, client["psk_mask"]) if client.get("psk_mask") else derived
+    renewals = client.get("psk_renewals") or 0
+    derived = derive_preshared_key(seed, cluster, name, client["public_key"], renewals)
+    return mask(derived, client["psk_mask"]) if client.get("psk_mask") and not renewals else derived
 
 
 def mask(key: str, other: str) -> str:

@@ -50,7 +50,7 @@ def build_plan(
     """Return the plan of the cluster.
 
     `settings`: the vpn_* variables without their prefix, plus the member lists `nodes`, `balancers`, `monitors` and
-    `managed_clients`.
+    `managed_clients`, those who are `leaving` (and in none of these), and the clients with `renewed_psks`.
     `reports`: one per host that this run reached (see `host_report`); a host that is not among them is known from the
     ledger or left out as pending. `ledger`: the entries of the newest ledger. `now`: ISO 8601 in UTC.
     """
@@ -217,6 +217,7 @@ class _Planner:
             else:
                 self.problems.append(f"vpn_clients[{index}]: has no name")
         self._check_removals(wanted, named)
+        self._check_returns()
         self._check_sites(wanted)
         reachable = self._reachable(wanted) if not self.problems else []
         self.problems += access.check(self.settings["access"], self.settings["access_default"], named, reachable)
@@ -333,10 +334,20 @@ class _Planner:
                     f" cluster, allow it for this run with -e vpn_max_removals={len(gone)} (now {most})"
                 )
 
+    def _check_returns(self) -> None:
+        """A node that was decommissioned and is still in the inventory would get its keys again by the next run."""
+        self.problems += [
+            f"{name}: was decommissioned ({entry['released']}) and is still in wireguard_nodes: take it out, or let it"
+            f' join anew with -e \'{{"vpn_replaced_hosts": ["{name}"]}}\''
+            for name in self.settings["nodes"]
+            if (entry := self.known.get(("node", name), {})).get("decommissioned") and entry.get("released")
+            if name not in self.settings["replaced_hosts"]
+        ]
+
     def _gone(self, kind: str, present: Iterable[str]) -> list[str]:
         """Whom the ledger knows, but nobody names any more."""
         known = {name for (of, name), entry in self.known.items() if of == kind and not entry.get("released")}
-        return sorted(known.difference(present))
+        return sorted(known.difference(present, self.settings["leaving"]))
 
     # -- addresses of the hosts on their networks ---------------------------------------------------------------------
 
@@ -523,9 +534,14 @@ class _Planner:
         entries.update(self._allocate(mesh, "mesh_networks", {}, ("mesh",)))
         for (kind, name), entry in entries.items():
             if entry.get("released"):
+                if kind == "node" and name in self.settings["leaving"]:
+                    entry["decommissioned"] = True
                 continue
+            entry.pop("decommissioned", None)
             if kind == "client":
                 entry["public_key"] = clients[name]["public_key"]
+                if name in self.settings["renewed_psks"]:
+                    entry["psk_renewals"] = entry.get("psk_renewals", 0) + 1
             elif kind in ("mesh", "probe"):
                 key = self.reports.get(name, {}).get("keys", {}).get(kind) or entry.get("public_key")
                 entry.pop("public_key", None)
@@ -672,6 +688,7 @@ class _Planner:
                     "public_key": c["public_key"],
                     "preshared": c["preshared"],
                     **({"psk_mask": c["psk_mask"]} if c["psk_mask"] else {}),
+                    **{k: v for k, v in entries[("client", n)].items() if k == "psk_renewals"},
                     "networks": c["networks"],
                     "suspended": c["suspended"],
                     "expires": c["expires"],

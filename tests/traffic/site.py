@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,6 +46,9 @@ class Run:
         assert self.code != 0, self.output
         assert because in self.output, self.output
         assert self.total("changed") == 0, self.output
+
+
+Play = Callable[..., Run]  # name of a playbook, and variables
 
 
 class InfraRepository:

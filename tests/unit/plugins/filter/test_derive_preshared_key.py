@@ -18,6 +18,9 @@ def test_each_client_gets_what_the_nodes_derive() -> None:
     derived = derive_preshared_key(SEED, "default", "alice", PUBLIC)
     assert derived == _peers.derive_preshared_key(SEED, "default", "alice", PUBLIC)
     assert derived != derive_preshared_key(SEED, "default", "bob", PUBLIC)
+    assert derived == derive_preshared_key(SEED, "default", "alice", PUBLIC, 0)
+    renewed = derive_preshared_key(SEED, "default", "alice", PUBLIC, renewals=1)
+    assert renewed == _peers.derive_preshared_key(SEED, "default", "alice", PUBLIC, 1) != derived
 
 
 def test_a_bad_seed_names_the_cluster_and_is_not_shown() -> None:

@@ -126,6 +126,9 @@ def test_a_key_from_elsewhere_is_kept_by_its_mask() -> None:
     assert client["psk_mask"] not in (derived, key(9))
     assert preshared_key(SEED, "default", "alice", client) == key(9)
     assert preshared_key(SEED, "default", "alice", {**client, "preshared": False}) is None
+    renewed = preshared_key(SEED, "default", "alice", {**client, "psk_renewals": 1})
+    assert renewed == derive_preshared_key(SEED, "default", "alice", key(5), 1)
+    assert renewed not in (key(9), derived)
     assert preshared_key(SEED, "default", "alice", {"public_key": key(5), "preshared": True}) == derived
 
 

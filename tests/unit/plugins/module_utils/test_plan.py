@@ -86,6 +86,9 @@ def cluster(**changes: Any) -> Entry:
         "balancers": ["lb1"],
         "monitors": [],
         "managed_clients": ["c1"],
+        "leaving": [],
+        "replaced_hosts": [],
+        "renewed_psks": [],
         "client_states": {},
         "client_addresses": {},
         "client_expires": {},
@@ -923,6 +926,33 @@ def test_hosts_do_not_disappear_by_omission_either(missing: Entry, group: str, n
     ]
     allowed = plan(ledger=ledger_of(), max_removals=1, **missing)
     assert names not in {**allowed["nodes"], **allowed["balancers"]}
+
+
+def test_a_node_that_is_decommissioned_may_be_missing_and_does_not_come_back_by_itself() -> None:
+    gone = plan(ledger=ledger_of(), now=LATER, leaving=["n2"], nodes=["n1"])
+    assert set(gone["nodes"]) == {"n1"}
+    assert {name for _kind, name in released(gone)} == {"n2"}
+    assert problems(ledger=gone["ledger"]) == [
+        f"n2: was decommissioned ({LATER}) and is still in wireguard_nodes: take it out, or let it join anew with"
+        ' -e \'{"vpn_replaced_hosts": ["n2"]}\''
+    ]
+    assert plan(ledger=gone["ledger"], now=LATER, nodes=["n1"])["ledger"] == gone["ledger"]
+    back = plan(ledger=gone["ledger"], now=LATER, replaced_hosts=["n2"])
+    assert set(back["nodes"]) == {"n1", "n2"}
+    assert plan(ledger=back["ledger"], now=LATER)["ledger"] == back["ledger"]
+
+
+def test_nobody_else_may_be_missing_when_one_is_decommissioned() -> None:
+    [problem] = problems(ledger=ledger_of(), leaving=["n2"], nodes=["n1"], balancers=[])
+    assert "missing from haproxy_lbs: lb1" in problem
+
+
+def test_a_pre_shared_key_is_renewed_once_by_a_run_that_is_to() -> None:
+    first = plan(ledger=ledger_of(), renewed_psks=["c1"])
+    assert [plan["clients"]["c1"].get("psk_renewals") for plan in (plan(), first)] == [None, 1]
+    assert "psk_renewals" not in first["clients"]["alice"]
+    assert plan(ledger=first["ledger"])["ledger"] == first["ledger"]
+    assert plan(ledger=first["ledger"], renewed_psks=["c1"])["clients"]["c1"]["psk_renewals"] == 2
 
 
 def test_a_long_list_of_omissions_is_shortened() -> None:
