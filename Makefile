@@ -138,6 +138,10 @@ bench-drain: $(VENV) ## Measure the drain of a node with 50 busy clients, in the
 bench-transport: $(VENV) ## Measure throughput over UDP, and over TCP by v2ray and by sing-box, in the lab `transport` (N=3)
 	python bench/transport.py --repetitions $(or $(N),3)
 
+.PHONY: bench-converge
+bench-converge: $(VENV) ## Measure runs with 10 to 10,000 clients in the lab `converge`, beside PEER_ROLE=a checkout of githubixx.ansible_role_wireguard
+	python bench/converge.py $(if $(PEER_ROLE),--peer-role "$(PEER_ROLE)")
+
 .PHONY: build
 build: $(VENV) ## Build the collection's archive into build/
 	ansible-galaxy collection build --force --output-path build
