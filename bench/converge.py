@@ -9,8 +9,7 @@ the ledger, and nothing else. What every node's interface has is counted afterwa
 
 Beside it, where --peer-role or WIREFLEET_PEER_ROLE says where it is (a checkout, or a git directory), the role
 githubixx.ansible_role_wireguard with the same peers as its unmanaged ones, on fresh hosts of the same lab. It sets up
-an interface, a part of what `site` does. Its template is quadratic: a count that would take it longer than --peer-limit
-is scaled from the smaller ones, and marked so.
+an interface, a part of what `site` does.
 
 Printed are wall time, the controller's CPU time with the processes that it started (which is the better measure
 where the machine has other things to do), its greatest process, and the time of each phase. The last line is JSON, in
@@ -209,11 +208,10 @@ def peer_role(place: str | None) -> Iterator[Path | None]:
 
 
 def measure_peer(
-    bench: Bench, clients: Sequence[Mapping[str, Any]], counts: Sequence[int], role: Path, limit: float
-) -> tuple[dict[str, dict[int, Run]], dict[str, dict[int, float]]]:
-    """The runs of the peer role, and for counts that it would take too long with, seconds that are scaled."""
+    bench: Bench, clients: Sequence[Mapping[str, Any]], counts: Sequence[int], role: Path
+) -> dict[str, dict[int, Run]]:
+    """The same runs of the peer role."""
     runs: dict[str, dict[int, Run]] = {"first": {}, "second": {}, "add_one": {}}
-    scaled: dict[str, dict[int, float]] = {kind: {} for kind in runs}
     playbook = role / "peer.yml"
     playbook.write_text(json.dumps([{"hosts": "wireguard_nodes", "gather_facts": False, "roles": [PEER]}]))
 
@@ -223,12 +221,6 @@ def measure_peer(
         return done
 
     for count in counts:
-        estimates = {kind: quadratic({n: r.seconds for n, r in of.items()}, count) for kind, of in runs.items()}
-        if (estimates["second"] or 0) > limit:
-            for kind in ("first", "second"):
-                scaled[kind][count] = estimates[kind] or 0
-            scaled["add_one"][count] = scaled["second"][count]
-            continue
         with bench.fresh_hosts():
             for node in NODES:
                 bench.lab.host(node).check_output("sh -c %s", PREPARATION)
@@ -236,15 +228,7 @@ def measure_peer(
             runs["second"][count] = told(f"{PEER}, second run, {count:,} peers", run, count)
             if count == counts[-1]:
                 runs["add_one"][count] = told(f"{PEER}, one more than {count:,}", run, count + 1)
-    return runs, scaled
-
-
-def quadratic(seconds: Mapping[int, float], count: int) -> float | None:
-    """What a count takes, if what the greatest one so far took more than the smallest grows with its square."""
-    if len(seconds) < 2:
-        return None
-    least, most = min(seconds), max(seconds)
-    return seconds[least] + (seconds[most] - seconds[least]) * (count / most) ** 2
+    return runs
 
 
 def peer_variables(clients: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -269,14 +253,12 @@ def peer_variables(clients: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 # ---- What is printed
 
 
-def print_runs(title: str, runs: Mapping[str, Mapping[int, Run]], scaled: Mapping[str, Mapping[int, float]]) -> None:
+def print_runs(title: str, runs: Mapping[str, Mapping[int, Run]]) -> None:
     print(f"\n{title}\n")
     print(f"{'run':10}{'clients':>9}{'seconds':>9}{'CPU s':>8}{'MiB':>6}")
     for kind, of in runs.items():
         for count, run in of.items():
             print(f"{kind:10}{count:>9,}{run.seconds:>9.1f}{run.cpu:>8.1f}{run.rss:>6.0f}")
-        for count, seconds in scaled.get(kind, {}).items():
-            print(f"{kind:10}{count:>9,}{seconds:>9.0f}  (scaled, quadratically, from fewer)")
 
 
 def print_phases(runs: Mapping[str, Mapping[int, Run]]) -> None:
@@ -309,7 +291,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure runs with few and with many clients.")
     parser.add_argument("--counts", type=int, nargs="+", default=[10, 1_000, 10_000])
     parser.add_argument("--peer-role", default=os.environ.get("WIREFLEET_PEER_ROLE"), help=f"a checkout of {PEER}")
-    parser.add_argument("--peer-limit", type=float, default=900, help="seconds that one of its runs may take")
     parser.add_argument("--log", type=Path, default=Path(tempfile.gettempdir(), "bench-converge.log"))
     options = parser.parse_args()
     counts = sorted(options.counts)
@@ -317,19 +298,16 @@ def main() -> None:
     options.log.write_text("")
     bench, clients = Bench(options.log), devices(counts[-1] + 1)
     runs = measure(bench, clients, counts)
-    print_runs("site: a balancer and three nodes", runs, {})
+    print_runs("site: a balancer and three nodes", runs)
     print_phases(runs)
     print_bounds(runs)
     result: dict[str, Any] = seconds_of(runs)
     result["peer_role"] = {}
     with peer_role(options.peer_role) as role:
         if role:
-            theirs, scaled = measure_peer(bench, clients, counts, role, options.peer_limit)
-            print_runs(f"{PEER}: three nodes, no balancer", theirs, scaled)
-            result["peer_role"] = {
-                **seconds_of(theirs),
-                "scaled": {kind: {str(n): round(s, 1) for n, s in of.items()} for kind, of in scaled.items() if of},
-            }
+            theirs = measure_peer(bench, clients, counts, role)
+            print_runs(f"{PEER}: three nodes, no balancer", theirs)
+            result["peer_role"] = seconds_of(theirs)
     result["cpu"] = {kind: {str(count): round(run.cpu, 1) for count, run in of.items()} for kind, of in runs.items()}
     result["rss_mib"] = {str(count): round(run.rss) for count, run in runs["second"].items()}
     print(f"\n{json.dumps(result)}")
