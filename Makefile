@@ -150,6 +150,10 @@ bench-transport: $(VENV) ## Measure throughput over UDP, and over TCP by v2ray a
 healthy-hour: $(VENV) ## Watch the lab `monitoring` while nothing is wrong: no alert may fire (HOURS=1)
 	python bench/healthy.py --hours $(or $(HOURS),1)
 
+.PHONY: bench-converge
+bench-converge: $(VENV) ## Measure runs with 10 to 10,000 clients in the lab `converge`, beside PEER_ROLE=a checkout of githubixx.ansible_role_wireguard
+	python bench/converge.py $(if $(PEER_ROLE),--peer-role "$(PEER_ROLE)")
+
 .PHONY: build
 build: $(VENV) ## Build the collection's archive into build/
 	ansible-galaxy collection build --force --output-path build

@@ -16,13 +16,13 @@ positional: _input, stored
 options:
   _input:
     description:
-      - Results of M(wirefleet.vpn.vpn_ledger) in a loop over the names of the nodes.
+      - Results of M(wirefleet.vpn.vpn_ledger), read as text in a loop over the names of the nodes.
       - Nodes that could not be reached are passed over. Any other failure is an error that names the node.
     type: list
     elements: dict
     required: true
   stored:
-    description: What M(wirefleet.vpn.vpn_ledger) read in the controller's store.
+    description: What M(wirefleet.vpn.vpn_ledger) read as text in the controller's store.
     type: dict
     required: true
 """
@@ -35,7 +35,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: C(generation) and C(entries) of the newest, and the generation read at each place (C(nodes), C(stored)).
+  description: C(generation) and C(text) of the newest, and the generation read at each place (C(nodes), C(stored)).
   type: dict
 """
 

@@ -42,6 +42,7 @@ _value:
   type: str
 """
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -52,8 +53,9 @@ from ansible_collections.wirefleet.vpn.plugins.module_utils._peers import render
 
 def render(plan: Mapping[str, Any], seed: str, cluster: str) -> str:
     """See DOCUMENTATION."""
+    unpacked = {"balancers": plan["balancers"], "clients": json.loads(plan["packed_clients"])}
     try:
-        return render_peers(service_peers(plan, seed, cluster))
+        return render_peers(service_peers(unpacked, seed, cluster))
     except KeyFormatError as error:
         raise AnsibleFilterError(f"service_peers: the seed of cluster {cluster!r}: {error}") from None
 

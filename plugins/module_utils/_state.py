@@ -18,10 +18,10 @@ class StateError(ValueError):
 
 
 def newest_ledger(on_nodes: Mapping[str, Mapping[str, Any]], stored: Mapping[str, Any]) -> dict[str, Any]:
-    """The ledger to go on from: {generation, entries, nodes: {name: generation read there}, stored: generation}.
+    """The ledger to go on from: {generation, text, nodes: {name: generation read there}, stored: generation}.
 
-    `on_nodes`: what vpn_ledger read at each node that was reached; `stored`: what it read in the controller's store.
-    Two nodes with one generation and different entries mean that two controllers wrote at once.
+    `on_nodes`: what vpn_ledger read at each node that was reached, as text; `stored`: what it read in the controller's
+    store. Two nodes with one generation and different texts mean that two controllers wrote at once.
     """
     places = {f"node {name}": read for name, read in sorted(on_nodes.items())}
     # A clone of the repository may lag behind the nodes, so the store counts only where it is ahead of all of them:
@@ -29,7 +29,7 @@ def newest_ledger(on_nodes: Mapping[str, Mapping[str, Any]], stored: Mapping[str
     if stored["generation"] > max((read["generation"] for read in places.values()), default=-1):
         places = {"the store": stored}
     generation = max(read["generation"] for read in places.values())
-    newest = {where: read["entries"] for where, read in places.items() if read["generation"] == generation}
+    newest = {where: read["text"] for where, read in places.items() if read["generation"] == generation}
     first, *others = newest
     for where in others:
         if newest[where] != newest[first]:
@@ -39,7 +39,7 @@ def newest_ledger(on_nodes: Mapping[str, Mapping[str, Any]], stored: Mapping[str
             )
     return {
         "generation": generation,
-        "entries": newest[first],
+        "text": newest[first],
         "nodes": {name: read["generation"] for name, read in on_nodes.items()},
         "stored": stored["generation"],
     }

@@ -160,12 +160,21 @@ class Outcome:
     public_key: str | None = None
     restarted: bool = False
     warnings: list[str] = field(default_factory=list)
-    before: str = ""
-    after: str = ""
+    file_before: str = field(default="", repr=False)
+    file_after: str = field(default="", repr=False)
 
     @property
     def changed(self) -> bool:
         return bool(self.actions)
+
+    @property
+    def before(self) -> str:
+        """The file before this run, without its secrets."""
+        return redact(self.file_before)
+
+    @property
+    def after(self) -> str:
+        return redact(self.file_after, self.file_before)
 
 
 def validate_name(name: str) -> str:
@@ -258,12 +267,11 @@ class Interface:
             raise InterfaceError(f"{self.name}: the kernel's WireGuard is required, and this kernel has none")
         with self._exclusively():
             before = self._read()
-            previous = _parse_or_none(before)
+            previous = desired if before == text.encode() else _parse_or_none(before)
             order = _Order(text, desired, before, previous, frozenset(expired))
             live = self._live()
             self.outcome.public_key = self._public_key(desired)
-            self.outcome.before = redact(_decode(before))
-            self.outcome.after = redact(text, _decode(before))
+            self.outcome.file_before, self.outcome.file_after = _decode(before), text
             if not allow_key_change:
                 known = live or previous
                 self._refuse_key_change(desired.device, known.device if known else None)
@@ -291,8 +299,8 @@ class Interface:
             if remove or not enabled:
                 self._enable(False)
             if before is not None:
-                self.outcome.before = redact(_decode(before))
-                self.outcome.after = "" if remove else self.outcome.before
+                self.outcome.file_before = _decode(before)
+                self.outcome.file_after = "" if remove else self.outcome.file_before
                 if remove:
                     self._act("file", self.file.unlink)
         return self.outcome

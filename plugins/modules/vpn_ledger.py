@@ -32,13 +32,13 @@ options:
   state:
     description:
       - V(read) returns what is there.
-      - V(present) makes it say O(entries) and O(generation).
+      - V(present) makes it say O(text), or O(entries) and O(generation).
     type: str
     choices: [read, present]
     default: present
   entries:
     description:
-      - All entries, in any order. Required for O(state=present).
+      - All entries, in any order. Required for O(state=present) without O(text).
       - Each has a C(kind) (letters a to z), a C(name) that is unique within its kind, and optionally C(addresses),
         C(public_key) and C(released). Other keys are kept.
       - No address may be there twice, nor a public key within one kind, except for entries that are C(released).
@@ -46,12 +46,21 @@ options:
     elements: dict
   generation:
     description:
-      - The generation that this run writes, from 1. Required for O(state=present).
+      - The generation that this run writes, from 1. Required for O(state=present) without O(text).
     type: int
   expect_generation:
     description:
       - The generation that this run has read at this place, 0 if there was none. Required for O(state=present).
     type: int
+  as_text:
+    description:
+      - Whether O(state=read) returns RV(text) in place of RV(entries).
+      - It is for ledgers that are passed on. Ansible needs seconds for ten thousand entries, and nothing for one text.
+    type: bool
+    default: false
+  text:
+    description: The whole ledger as it was read with O(as_text), or as a plan has it.
+    type: str
 attributes:
   check_mode:
     description: Says what would change, and finds conflicts and damage, without touching anything.
@@ -96,9 +105,13 @@ generation:
   type: int
 entries:
   description: The entries, sorted by kind and name.
-  returned: O(state=read)
+  returned: O(state=read) without O(as_text)
   type: list
   elements: dict
+text:
+  description: The text of the ledger, its lines sorted, or nothing where there is no ledger.
+  returned: O(state=read) with O(as_text)
+  type: str
 conflict:
   description: True if another generation was there than O(expect_generation). Nothing was written.
   returned: conflict
@@ -213,21 +226,34 @@ def read(module: AnsibleModule) -> dict[str, object]:
     """state=read: what is there."""
     cluster = module.params["cluster"]
     ledger = load(module.params["path"], cluster)
-    if ledger is None:
-        return {"changed": False, "present": False, "cluster": cluster, "generation": 0, "entries": []}
-    return {
+    result: dict[str, object] = {
         "changed": False,
-        "present": True,
+        "present": ledger is not None,
         "cluster": cluster,
-        "generation": ledger.generation,
-        "entries": list(ledger.entries),
+        "generation": ledger.generation if ledger else 0,
     }
+    if module.params["as_text"]:
+        result["text"] = render(ledger) if ledger else ""
+    else:
+        result["entries"] = list(ledger.entries) if ledger else []
+    return result
+
+
+def asked_for(module: AnsibleModule) -> Ledger:
+    """The ledger that this run wants. Raises LedgerError."""
+    cluster, text = module.params["cluster"], module.params["text"]
+    if not text:
+        return Ledger(cluster, module.params["generation"], tuple(module.params["entries"]))
+    wanted = parse(text)
+    if wanted.cluster != cluster:
+        raise LedgerError(f"text: belongs to the cluster {wanted.cluster!r}, not to {cluster!r}")
+    return wanted
 
 
 def present(module: AnsibleModule) -> dict[str, object]:
     """state=present: make it say what this run wants."""
     path, cluster, expected = (module.params[key] for key in ("path", "cluster", "expect_generation"))
-    wanted = Ledger(cluster, module.params["generation"], tuple(module.params["entries"]))
+    wanted = asked_for(module)
     current = load(path, cluster)
     changed = differs(current, wanted, expected)
     if changed and not module.check_mode:
@@ -258,11 +284,15 @@ def main() -> None:
             "entries": {"type": "list", "elements": "dict"},
             "generation": {"type": "int"},
             "expect_generation": {"type": "int"},
+            "as_text": {"type": "bool", "default": False},
+            "text": {"type": "str"},
         },
+        mutually_exclusive=[("text", "entries"), ("text", "generation")],
         supports_check_mode=True,
     )
     # Not required_if, which takes null for a value: a null must never become an empty ledger.
-    missing = [key for key in ("entries", "generation", "expect_generation") if module.params[key] is None]
+    needed = ("expect_generation",) if module.params["text"] else ("entries", "generation", "expect_generation")
+    missing = [key for key in needed if module.params[key] is None]
     if missing and module.params["state"] == "present":
         module.fail_json(msg=f"state=present needs {', '.join(missing)}")
     path = module.params["path"]

@@ -56,7 +56,9 @@ def default(option: Mapping[str, Any]) -> str:
 def rows(options: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
     """A row for each option, followed by those of the options inside it."""
     for name, option in options.items():
-        kind = f"{option['type']} of {option['elements']}" if "elements" in option else option["type"]
+        # What Ansible leaves to us to check, but has options, is a dictionary.
+        elements = "dict" if "options" in option else option.get("elements")
+        kind = f"{option['type']} of {elements}" if "elements" in option else option["type"]
         yield f"| {code(prefix + name)} | {kind} | {default(option)} | {meaning(option)} |"
         yield from rows(option.get("options", {}), f"{prefix}{name}{'[]' if option['type'] == 'list' else ''}.")
 

@@ -10,18 +10,17 @@ from ansible.errors import AnsibleFilterError
 from ansible_collections.wirefleet.vpn.plugins.filter.newest_ledger import FilterModule
 
 newest_ledger = FilterModule().filters()["newest_ledger"]
-NOTHING = {"present": False, "generation": 0, "entries": []}
+NOTHING = {"present": False, "generation": 0, "text": ""}
 
 
-def read(node: str, generation: int, name: str) -> dict[str, Any]:
+def read(node: str, generation: int, text: str) -> dict[str, Any]:
     """A result of vpn_ledger in a loop over the nodes."""
-    entries = [{"kind": "client", "name": name}]
     return {
         "ansible_loop_var": "__node",
         "__node": node,
         "present": True,
         "generation": generation,
-        "entries": entries,
+        "text": text,
     }
 
 
@@ -29,7 +28,7 @@ def test_nodes_that_were_not_reached_are_passed_over() -> None:
     away = {"ansible_loop_var": "__node", "__node": "n3", "unreachable": True, "failed": True}
     assert newest_ledger([read("n1", 2, "old"), read("n2", 3, "new"), away], NOTHING) == {
         "generation": 3,
-        "entries": [{"kind": "client", "name": "new"}],
+        "text": "new",
         "nodes": {"n1": 2, "n2": 3},
         "stored": 0,
     }

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import base64
+import json
 
 import pytest
 from ansible.errors import AnsibleFilterError
@@ -18,7 +19,7 @@ def key(number: int) -> str:
 
 
 ALICE = {"addresses": ["10.80.0.5"], "public_key": key(5), "preshared": True, "networks": [], "suspended": False}
-PLAN = {"balancers": {}, "clients": {"alice": ALICE}}
+PLAN = {"balancers": {}, "packed_clients": json.dumps({"alice": ALICE})}
 
 
 def test_the_sections_of_the_clients() -> None:

@@ -15,8 +15,7 @@ ONE, TWO, THREE = (base64.b64encode(bytes([n]) * 32).decode() for n in (8, 16, 2
 
 def read(generation: int, *names: str) -> dict[str, Any]:
     """What vpn_ledger says of one place."""
-    entries = [{"kind": "client", "name": name} for name in names]
-    return {"present": generation > 0, "generation": generation, "entries": entries}
+    return {"present": generation > 0, "generation": generation, "text": " ".join(names)}
 
 
 # -- the ledger ------------------------------------------------------------------------
@@ -43,7 +42,7 @@ def test_the_newest_ledger_wins(
     on_nodes: dict[str, Any], stored: dict[str, Any], generation: int, names: list[str]
 ) -> None:
     newest = newest_ledger(on_nodes, stored)
-    assert (newest["generation"], [entry["name"] for entry in newest["entries"]]) == (generation, names)
+    assert (newest["generation"], newest["text"].split()) == (generation, names)
 
 
 def test_the_generation_of_each_place_is_kept_for_the_writing() -> None:

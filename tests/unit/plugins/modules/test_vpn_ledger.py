@@ -73,6 +73,40 @@ def test_read(run: Run, ledger: Path) -> None:
     }
 
 
+def test_read_as_text(run: Run, ledger: Path) -> None:
+    scattered = render(Ledger("default", 7, (ALICE, BOB))).splitlines(keepends=True)
+    ledger.write_text("".join([scattered[0], *reversed(scattered[1:])]))
+    assert run(state="read", as_text=True) == {
+        "changed": False,
+        "present": True,
+        "cluster": "default",
+        "generation": 7,
+        "text": "".join(scattered),
+    }
+
+
+def test_read_as_text_where_there_is_none(run: Run) -> None:
+    found = run(state="read", as_text=True)
+    assert (found["present"], found["generation"], found["text"]) == (False, 0, "")
+
+
+def test_write_a_text(run: Run, ledger: Path) -> None:
+    text = render(Ledger("default", 8, (ALICE, BOB)))
+    assert run(text=text, expect_generation=7) == {
+        "changed": True,
+        "present": True,
+        "cluster": "default",
+        "generation": 8,
+    }
+    assert contents(ledger) == {ledger.name: text}
+    assert not run(text=text, expect_generation=7)["changed"]
+
+
+def test_a_text_of_somebody_elses_generation_is_a_conflict(run: Run, ledger: Path) -> None:
+    result = run(text=render(Ledger("default", 8, (BOB,))), expect_generation=6)
+    assert (result["conflict"], result["generation"]) == (True, 7)
+
+
 def test_read_where_there_is_none(run: Run, path: Path) -> None:
     assert run(state="read") == {
         "changed": False,
@@ -186,10 +220,26 @@ def test_damage_is_refused_and_left_as_it_is(
         ({"path": "ledger.jsonl"}, "'ledger.jsonl' is not absolute"),
         ({"entries": None}, "state=present needs entries"),
         ({"expect_generation": None}, "state=present needs expect_generation"),
+        ({"text": render(Ledger("default", 1, ()))}, "parameters are mutually exclusive: text|entries"),
     ],
 )
 def test_bad_input_writes_nothing(run: Run, path: Path, arguments: dict[str, Any], message: str) -> None:
     result = run(**{"entries": [ALICE], "generation": 1, "expect_generation": 0, **arguments})
+    assert result["failed"]
+    assert message in result["msg"]
+    assert not path.parent.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "state=present needs entries, generation"),
+        ("{}", "line 1: version is None"),
+        (render(Ledger("other", 1)), "text: belongs to the cluster 'other', not to 'default'"),
+    ],
+)
+def test_a_bad_text_writes_nothing(run: Run, path: Path, text: str, message: str) -> None:
+    result = run(text=text, expect_generation=0)
     assert result["failed"]
     assert message in result["msg"]
     assert not path.parent.exists()
