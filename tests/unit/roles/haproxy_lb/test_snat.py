@@ -23,7 +23,7 @@ from .conftest import BACKEND, CLIENT_ADDRESSES, NODES, PORT, PUBLIC, PYTHONPATH
 from .test_steering import (  # noqa: F401
     INITIATION,
     send,
-    slots,
+    steered,
     test_a_collapse_of_all_checks_is_held,
     test_a_daemon_that_starts_again_changes_nothing,
     test_a_dead_nodes_client_is_adopted_and_stays,
@@ -330,7 +330,7 @@ def test_without_its_table_nothing_is_forwarded(cluster: Snat, family: str) -> N
         assert cluster.leaked("c1", family) == 0
     finally:
         cluster.steer.send_signal(signal.SIGCONT)
-    eventually(lambda: all(slots(cluster, name) for name in NODES))
+    eventually(lambda: steered(cluster))
 
 
 def test_a_table_that_comes_back_knows_who_is_who(cluster: Snat) -> None:
@@ -343,7 +343,7 @@ def test_a_table_that_comes_back_knows_who_is_who(cluster: Snat) -> None:
     }
     time.sleep(6)  # until the daemon has read them
     cluster.nft("flush", "ruleset")
-    eventually(lambda: all(slots(cluster, name) for name in NODES))
+    eventually(lambda: steered(cluster))
     for endpoint, client in known.values():
         assert cluster.steerctl("client", endpoint) == client
     assert [cluster.translations(family) for family in FAMILIES] == [1, 1]
