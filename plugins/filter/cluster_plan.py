@@ -80,7 +80,9 @@ def cluster_plan(
         "generation": following.generation,
         "packed_clients": json.dumps(clients),
         "managed_clients": {name: clients[name] for name in settings["managed_clients"] if name in clients},
-        "expires": {c["public_key"]: c["expires"] for c in clients.values() if c["expires"] is not None},
+        "expires": {
+            c["public_key"]: c["expires"] for c in clients.values() if c["expires"] is not None and not c["suspended"]
+        },
         "expired": [c["public_key"] for c in clients.values() if c["expired"]],
         "problems": [],
     }

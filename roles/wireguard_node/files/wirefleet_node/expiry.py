@@ -64,17 +64,22 @@ class Expiry:
         self.known: Expiries | None = None  # as of the last look
         self._file = Watched(file, load)
         self._over: frozenset[str] = frozenset()
-        self._removed: dict[str, tuple[str, str]] = {}  # public key -> its networks and its secret
+        self._removed: dict[
+            str, tuple[str, str]
+        ] = {}  # public key -> its networks and its secret
         self._due = float("-inf")
 
     def enforce(self) -> None:
         """Raises a CommandError, a ConfigError or an OSError; the next call tries again."""
-        self.known = self._file.get()
+        known = self._file.get()
+        if known is not self.known:
+            # Ansible brings back who is to come back, as they are to be from now on.
+            self._removed = {}
+        self.known = known
         over, now = self.known.over(time.time()), time.monotonic()
         if over == self._over and now < self._due:
             return
-        # Who is not in the file any more was revoked, or has no end: that is Ansible's affair.
-        back = {key: peer for key, peer in self._removed.items() if key in self.known.expires and key not in over}
+        back = {key: peer for key, peer in self._removed.items() if key not in over}
         if back:
             self._put_back(back)
         self._removed = {key: peer for key, peer in self._removed.items() if key in over}
@@ -96,6 +101,8 @@ class Expiry:
     def _put_back(self, peers: Mapping[str, tuple[str, str]]) -> None:
         """As they were, unless somebody else has done that."""
         missing = peers.keys() - run(["wg", "show", self._interface, "peers"]).split()
+        if not missing:
+            return
         command, descriptors = ["wg", "set", self._interface], []
         with ExitStack() as pipes:
             for key in missing:
@@ -106,4 +113,4 @@ class Expiry:
                     command += ["preshared-key", f"/dev/fd/{descriptors[-1]}"]
             run(command, descriptors=descriptors)
         for key in sorted(missing):
-            event("put_back", client=key, reason="the clock that it had expired by was wrong, or its time was extended")
+            event("put_back", client=key, reason="the clock that it had expired by was wrong")
