@@ -64,9 +64,7 @@ class Expiry:
         self.known: Expiries | None = None  # as of the last look
         self._file = Watched(file, load)
         self._over: frozenset[str] = frozenset()
-        self._removed: dict[
-            str, tuple[str, str]
-        ] = {}  # public key -> its networks and its secret
+        self._removed: dict[str, tuple[str, str]] = {}  # public key -> its networks and its secret
         self._due = float("-inf")
 
     def enforce(self) -> None:
