@@ -130,7 +130,7 @@ class Node:
                 process.wait()
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 5) -> None:
+def eventually(condition: Callable[[], bool], seconds: float = 20) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, f"not within {seconds} s"
