@@ -8,7 +8,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import pytest
 from wirefleet_steer.config import load
@@ -125,16 +125,22 @@ class Trio(Cluster):
             self.run(name, "ip", "neigh", "flush", "all")
 
 
-@pytest.fixture(scope="module")
-def trio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trio]:
-    if os.geteuid() != 0:
-        pytest.skip("needs root")
-    trio = Trio(tmp_path_factory.mktemp("trio"))
+AnyTrio = TypeVar("AnyTrio", bound=Trio)
+
+
+def alive(trio: AnyTrio) -> Iterator[AnyTrio]:
     try:
         trio.build()
         yield trio
     finally:
         trio.close()
+
+
+@pytest.fixture(scope="module")
+def trio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trio]:
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    yield from alive(Trio(tmp_path_factory.mktemp("trio")))
 
 
 @pytest.mark.parametrize(("client", "family"), [("c1", "ip"), ("c2", "ip6")])

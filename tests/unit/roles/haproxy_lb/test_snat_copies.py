@@ -16,6 +16,7 @@ from .conftest import BACKEND, CLIENTS, eventually
 from .test_copies import (  # noqa: F401
     OTHERS,
     Trio,
+    alive,
     test_each_of_them_teaches_the_others,
     test_sessions_go_on_at_the_other_balancers_and_back,
     test_the_other_balancers_learn_every_handshake,
@@ -49,12 +50,7 @@ class SnatTrio(Trio):
 def trio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SnatTrio]:
     if os.geteuid() != 0:
         pytest.skip("needs root")
-    trio = SnatTrio(tmp_path_factory.mktemp("trio"))
-    try:
-        trio.build()
-        yield trio
-    finally:
-        trio.close()
+    yield from alive(SnatTrio(tmp_path_factory.mktemp("trio")))
 
 
 @pytest.mark.parametrize(("client", "family"), [("c1", "ip"), ("c2", "ip6")])
