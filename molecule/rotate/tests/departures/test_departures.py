@@ -12,8 +12,8 @@ from traffic.site import Play
 
 SERVED_SECONDS = 30
 LEFT = (
-    "/etc/wirefleet /etc/wireguard/*.conf /usr/local/*/wirefleet* /var/lib/wirefleet /etc/systemd/system/wirefleet*"
-    " /etc/sysctl.d/90-wirefleet* /etc/systemd/system/*.d/wirefleet*"
+    "/etc/wirefleet /etc/wireguard/*.conf /usr/local/lib/wirefleet /usr/local/sbin/wirefleet* /var/lib/wirefleet"
+    " /etc/systemd/system/wirefleet* /etc/systemd/system/*.d/wirefleet* /etc/sysctl.d/90-wirefleet*"
 )
 UNITS = "systemctl list-units --all --plain --no-legend 'wirefleet*'"
 
