@@ -81,11 +81,19 @@ def cluster_plan(
         "packed_clients": json.dumps(clients),
         "managed_clients": {name: clients[name] for name in settings["managed_clients"] if name in clients},
         "expires": {
-            c["public_key"]: c["expires"] for c in clients.values() if c["expires"] is not None and not c["suspended"]
+            key: c["expires"]
+            for c in clients.values()
+            if c["expires"] is not None and not c["suspended"]
+            for key in _public_keys(c)
         },
-        "expired": [c["public_key"] for c in clients.values() if c["expired"]],
+        "expired": [key for c in clients.values() if c["expired"] for key in _public_keys(c)],
         "problems": [],
     }
+
+
+def _public_keys(client: Mapping[str, Any]) -> list[str]:
+    """All that nodes may know a client by."""
+    return [client[term] for term in ("public_key", "old_public_key") if term in client]
 
 
 def _following(known: Ledger | None, entries: tuple[dict[str, Any], ...], cluster: str) -> Ledger:

@@ -23,9 +23,11 @@ options:
     elements: dict
     required: true
   name:
-    description: V(service) for the service key, V(psk) for the seed of pre-shared keys.
+    description:
+      - V(service) for the service key, V(psk) for the seed of pre-shared keys.
+      - With V(old-) before it, those that are being replaced.
     type: str
-    choices: [service, psk]
+    choices: [service, psk, old-service, old-psk]
     required: true
   given:
     description: The operator's own, or empty.

@@ -14,7 +14,7 @@ description:
   - Returns the text of all C([Peer]) sections at once, so that no template loops over ten thousand clients.
   - The pre-shared key of each client (but those with C(psk) V(false)) is derived from the cluster's seed, see
     P(wirefleet.vpn.derive_preshared_key#filter). The result is secret.
-positional: _input, seed, cluster
+positional: _input, seed, cluster, old
 options:
   _input:
     description: The plan, see P(wirefleet.vpn.cluster_plan#filter).
@@ -28,6 +28,10 @@ options:
     description: Name of the cluster.
     type: str
     required: true
+  old:
+    description: List clients as an old service key knows them, which is being replaced and whose seed this is.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""
@@ -51,11 +55,11 @@ from ansible_collections.wirefleet.vpn.plugins.module_utils._keys import KeyForm
 from ansible_collections.wirefleet.vpn.plugins.module_utils._peers import render_peers, service_peers
 
 
-def render(plan: Mapping[str, Any], seed: str, cluster: str) -> str:
+def render(plan: Mapping[str, Any], seed: str, cluster: str, old: bool = False) -> str:
     """See DOCUMENTATION."""
     unpacked = {"balancers": plan["balancers"], "clients": json.loads(plan["packed_clients"])}
     try:
-        return render_peers(service_peers(unpacked, seed, cluster))
+        return render_peers(service_peers(unpacked, seed, cluster, old))
     except KeyFormatError as error:
         raise AnsibleFilterError(f"service_peers: the seed of cluster {cluster!r}: {error}") from None
 

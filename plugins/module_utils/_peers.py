@@ -84,11 +84,11 @@ def endpoint(address: str, port: int) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
-def service_peers(plan: Mapping[str, Any], seed: str, cluster: str) -> list[Peer]:
+def service_peers(plan: Mapping[str, Any], seed: str, cluster: str, old: bool = False) -> list[Peer]:
     """Who may talk to a node's wg0: the balancers' health probes and every client that is not suspended.
 
     An expired client stays among them: when somebody expires is no change of the configuration. Its peer is removed
-    from the interface by the nodes themselves.
+    from the interface by the nodes themselves. `old`: as an old service key knows them, whose seed this is.
     """
     peers: list[Peer] = [
         {
@@ -102,6 +102,8 @@ def service_peers(plan: Mapping[str, Any], seed: str, cluster: str) -> list[Peer
     for name, client in sorted(plan["clients"].items()):
         if client["suspended"]:
             continue
+        if old:
+            client = {**client, "public_key": client.get("old_public_key", client["public_key"])}
         peers.append(
             {
                 "name": f"client {name}",

@@ -50,7 +50,9 @@ def build_plan(
     """Return the plan of the cluster.
 
     `settings`: the vpn_* variables without their prefix, plus the member lists `nodes`, `balancers`, `monitors` and
-    `managed_clients`, those who are `leaving` (and in none of these), and the clients with `renewed_psks`.
+    `managed_clients`, those who are `leaving` (and in none of these), and the clients with `renewed_psks`. `old_keys`
+    says what becomes of the keys by which an old service key knows clients: `begin` with them, `keep` those that there
+    are, or `none`.
     `reports`: one per host that this run reached (see `host_report`); a host that is not among them is known from the
     ledger or left out as pending. `ledger`: the entries of the newest ledger. `now`: ISO 8601 in UTC.
     """
@@ -176,6 +178,17 @@ class _Planner:
                 self.problems.append(f"{variable}: {port} is not a port (1 to 65535)")
         if ports[0] == ports[1]:
             self.problems.append(f"vpn_port and vpn_mesh_port are both {ports[0]}: they need two ports")
+        old = int(self.settings["old_port"])
+        if old and (old in ports or not 1 <= old <= 65535):
+            self.problems.append(
+                f"vpn_old_port: {old} has to be a port (1 to 65535) that neither vpn_port nor vpn_mesh_port is"
+            )
+        for variable, only in (("return_path", "nat"), ("forwarding", "direct")) if old else ():
+            if self.settings[variable] != only:
+                self.problems.append(
+                    f"vpn_old_port: {old}: an old service key beside the new one needs vpn_{variable} {only}, and it is"
+                    f" {self.settings[variable]}"
+                )
         if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,14}", self.settings["cluster"]):
             self.problems.append(
                 f"vpn_cluster: {self.settings['cluster']!r} has to be 1 to 15 of a-z, 0-9 and '-' (it names units)"
@@ -538,6 +551,7 @@ class _Planner:
                 continue
             entry.pop("decommissioned", None)
             if kind == "client":
+                self._remember_old_key(entry, clients[name]["public_key"])
                 entry["public_key"] = clients[name]["public_key"]
                 if name in self.settings["renewed_psks"]:
                     entry["psk_renewals"] = entry.get("psk_renewals", 0) + 1
@@ -562,6 +576,15 @@ class _Planner:
                 left = {term: value for term, value in known.items() if term not in ("addresses", "former", "underlay")}
                 left = entries.setdefault((kind, name), {**left, "released": known.get("released", self.now)})
                 left["decommissioned"] = True
+
+    def _remember_old_key(self, entry: Entry, public_key: str) -> None:
+        """The key of a client that got a new one together with a new service key, until the old service key ends."""
+        known = entry.get("public_key")
+        if self.settings["old_keys"] == "begin":
+            if known not in (None, public_key):
+                entry.setdefault("old_public_key", known)
+        elif self.settings["old_keys"] == "none" or known != public_key:
+            entry.pop("old_public_key", None)
 
     def _allocate(
         self, names: Iterable[str], networks: str, explicit: Mapping[str, list[str]], kinds: Sequence[str]
@@ -696,7 +719,7 @@ class _Planner:
                     "public_key": c["public_key"],
                     "preshared": c["preshared"],
                     **({"psk_mask": c["psk_mask"]} if c["psk_mask"] else {}),
-                    **{k: v for k, v in entries[("client", n)].items() if k == "psk_renewals"},
+                    **{k: v for k, v in entries[("client", n)].items() if k in ("psk_renewals", "old_public_key")},
                     "networks": c["networks"],
                     "suspended": c["suspended"],
                     "expires": c["expires"],

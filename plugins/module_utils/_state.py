@@ -46,7 +46,7 @@ def newest_ledger(on_nodes: Mapping[str, Mapping[str, Any]], stored: Mapping[str
 
 
 def choose_secret(name: str, given: str | None, on_nodes: Mapping[str, str], stored: str | None) -> str | None:
-    """The cluster's secret `name` (`service`: a private key, `psk`: a seed), or None where nobody has one.
+    """The cluster's secret `name` (`service` and `old-service`: private keys, others: seeds), or None without any.
 
     Errors name hosts and public keys, never the secret.
     """
@@ -57,7 +57,7 @@ def choose_secret(name: str, given: str | None, on_nodes: Mapping[str, str], sto
         held.setdefault(_valid(f"node {node}: its {name} secret", value), []).append(node)
 
     def describe(value: str) -> str:
-        return f" (public key {public_key(value)})" if name == "service" else ""
+        return f" (public key {public_key(value)})" if name.endswith("service") else ""
 
     if len(held) > 1:
         listed = "; ".join(f"{', '.join(nodes)}{describe(value)}" for value, nodes in held.items())

@@ -89,11 +89,14 @@ class Client:
 class Cluster:
     """Nodes, balancer and clients of a lab, by their names in the inventory."""
 
-    def __init__(self, lab: Lab, nodes: Iterable[str], clients: Iterable[str], balancer: str = "lb1") -> None:
+    def __init__(
+        self, lab: Lab, nodes: Iterable[str], clients: Iterable[str], balancer: str = "lb1", interface: str = "wg0"
+    ) -> None:
         self.lab = lab
         self.nodes = {name: lab.host(name) for name in nodes}
         self.clients = {name: Client(name, lab.host(name)) for name in clients}
         self.balancer = lab.host(balancer)
+        self.interface = interface  # of the nodes, for clients
 
     # ---- What it says of itself
 
@@ -130,7 +133,9 @@ class Cluster:
         key, port = client.key, client.port
         handshakes: dict[str, int] = {}
         for name in among or self.nodes:
-            endpoints, latest = (peers(self.nodes[name], what) for what in ("endpoints", "latest-handshakes"))
+            endpoints, latest = (
+                peers(self.nodes[name], what, self.interface) for what in ("endpoints", "latest-handshakes")
+            )
             if self.client_endpoint(endpoints[key]).endswith(f":{port}") or endpoints[key].startswith("127.0.0.1:"):
                 handshakes[name] = int(latest[key])
         assert handshakes, f"no node knows {client.name} on its port {port}"
@@ -196,9 +201,9 @@ class Cluster:
         return "\n".join(parts)
 
 
-def peers(host: Host, what: str) -> dict[str, str]:
+def peers(host: Host, what: str, interface: str = "wg0") -> dict[str, str]:
     """A column of `wg show` by public key: endpoints, latest-handshakes, allowed-ips. Never keys."""
-    lines = host.check_output("wg show wg0 %s", what).splitlines()
+    lines = host.check_output("wg show %s %s", interface, what).splitlines()
     return {key: value for key, _tab, value in (line.partition("\t") for line in lines)}
 
 

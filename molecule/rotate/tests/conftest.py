@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 from testinfra.host import Host
-from traffic.cluster import Cluster
-from traffic.hosts import Lab
+from traffic.cluster import Cluster, reaches
+from traffic.hosts import Lab, until
 from traffic.pair import Pair
 from traffic.site import InfraRepository, Play, Run
+
+SERVED_SECONDS = 30
 
 
 @pytest.fixture(scope="session")
@@ -30,11 +33,31 @@ def phone(lab: Lab) -> Host:
     return lab.host("phone")
 
 
+@pytest.fixture(scope="session")
+def conf(lab: Lab) -> Path:
+    """What Alice gets for it."""
+    return lab.directory / "state" / "handouts" / "alice" / "vpn.conf"
+
+
+@pytest.fixture(scope="session")
+def connect(phone: Host, conf: Path, web: dict[int, str]) -> Callable[[], None]:
+    """Import the hand-out, as its owner does."""
+
+    def connect() -> None:
+        phone.run("systemctl stop wg-quick@vpn")
+        phone.check_output(
+            "umask 077; printf %%s %s > /etc/wireguard/vpn.conf; systemctl start wg-quick@vpn", conf.read_text()
+        )
+        until("the phone is served", SERVED_SECONDS, lambda: reaches(phone, f"http://{web[4]}/"))
+
+    return connect
+
+
 @pytest.fixture
 def play(lab: Lab, infra: InfraRepository, tmp_path: Path) -> Play:
-    """Run a playbook with variables; those who are `gone` are out of the inventory."""
+    """Run a playbook with variables; those who are `gone` are out of the inventory, and others are `besides` it."""
 
-    def run(name: str, gone: tuple[str, ...] = (), **variables: str) -> Run:
+    def run(name: str, gone: tuple[str, ...] = (), besides: tuple[Path, ...] = (), **variables: str) -> Run:
         extra = [f"--extra-vars={name}={value}" for name, value in variables.items()]
         inventory = lab.inventory
         if gone:
@@ -49,6 +72,6 @@ def play(lab: Lab, infra: InfraRepository, tmp_path: Path) -> Play:
             for part in ("group_vars", "host_vars"):
                 if not (inventory / part).exists():
                     (inventory / part).symlink_to(lab.inventory / part)
-        return infra.play(f"wirefleet.vpn.{name}", inventory, options=tuple(extra))
+        return infra.play(f"wirefleet.vpn.{name}", inventory, *besides, options=tuple(extra))
 
     return run

@@ -3,19 +3,34 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 from traffic.cluster import Client, Cluster
 from traffic.figures import Figures
-from traffic.hosts import Lab, until
+from traffic.hosts import REPOSITORY, Lab, until
+from traffic.pair import Pair
 from traffic.ping import Ping
 from traffic.site import Play
 
+OVER = REPOSITORY / "molecule" / "rotate" / "over"
 SERVED_SECONDS = 30
 LEFT = (
     "/etc/wirefleet /etc/wireguard/*.conf /usr/local/lib/wirefleet /usr/local/sbin/wirefleet* /var/lib/wirefleet"
     " /etc/systemd/system/wirefleet* /etc/systemd/system/*.d/wirefleet* /etc/sysctl.d/90-wirefleet*"
 )
 UNITS = "systemctl list-units --all --plain --no-legend 'wirefleet*'"
+
+
+@pytest.fixture
+def play(play: Play) -> Play:
+    """The service key was replaced before."""
+    return partial(play, besides=(OVER,))
+
+
+@pytest.fixture(scope="session")
+def cluster(lab: Lab, pair: Pair) -> Cluster:
+    return Cluster(lab, nodes=["n1", "n2", "n3"], clients=["c1", "c2"], balancer=pair.roles()[0], interface="wg1")
 
 
 def assert_nothing_is_left(lab: Lab, name: str) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,20 +24,6 @@ def preshared(host: Host, key: str) -> str:
 
 def answered(client: Client, target: str) -> float:
     return until(f"{client.name} is served", SERVED_SECONDS, lambda: client.answered(target))
-
-
-def connect(phone: Host, conf: Path, target: str) -> None:
-    """Import a hand-out, as its owner does."""
-    phone.run("systemctl stop wg-quick@vpn")
-    phone.check_output(
-        "umask 077; printf %%s %s > /etc/wireguard/vpn.conf; systemctl start wg-quick@vpn", conf.read_text()
-    )
-    until("the phone is served", SERVED_SECONDS, lambda: reaches(phone, f"http://{target}/"))
-
-
-@pytest.fixture(scope="module")
-def conf(lab: Lab) -> Path:
-    return lab.directory / "state" / "handouts" / "alice" / "vpn.conf"
 
 
 @pytest.mark.parametrize(
@@ -96,11 +83,17 @@ def test_a_managed_clients_key_pair(
 
 
 def test_a_devices_key_pair(
-    play: Play, cluster: Cluster, phone: Host, conf: Path, c1: Client, web: dict[int, str]
+    play: Play,
+    cluster: Cluster,
+    phone: Host,
+    conf: Path,
+    connect: Callable[[], None],
+    c1: Client,
+    web: dict[int, str],
 ) -> None:
     run = play("clients")
     assert run.code == 0, run.output
-    connect(phone, conf, web[4])
+    connect()
     before = phone.check_output("wg show vpn public-key")
     conf.unlink()  # delivered
     with Ping(c1.host, web[4], 0.1) as other:
@@ -108,7 +101,7 @@ def test_a_devices_key_pair(
         assert run.code == 0, run.output
     assert other.lost == 0, str(other)
     assert not reaches(phone, f"http://{web[4]}/"), "the old key is worth nothing"
-    connect(phone, conf, web[4])
+    connect()
     assert phone.check_output("wg show vpn public-key") != before
     assert not any(before in peers(node, "allowed-ips") for node in cluster.nodes.values())
 

@@ -44,25 +44,40 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Who is being adopted, and who is not: public key -> why."""
+    """Who is being adopted, whether that has ``begun`` just now or before, and who is not: public key -> why."""
 
     adopting: tuple[str, ...]
     refused: Mapping[str, str]
+    begun: frozenset[str]
+
+    def or_else(self, other: Outcome) -> Outcome:
+        """Both tunnels were tried: whoever is in one of them is being adopted."""
+        adopting = tuple(dict.fromkeys(self.adopting + other.adopting))
+        refused = {key: reason for key, reason in self.refused.items() if key in other.refused}
+        return Outcome(adopting, refused, self.begun | other.begun)
 
 
 class Adoptions:
-    """Adopts for one interface, one request at a time. ``totals`` counts clients."""
+    """Adopts for one interface, one request at a time.
+
+    ``mark`` is what packets have that are sent into it, where that is not where clients' addresses lead by themselves.
+    """
 
     def __init__(
-        self, interface: str, probes: Collection[str], families: Collection[int], owned: Owned | None = None
+        self,
+        interface: str,
+        probes: Collection[str],
+        families: Collection[int],
+        owned: Owned | None = None,
+        mark: int | None = None,
     ) -> None:
         self._interface = interface
+        self._mark = mark
         self._owned = owned
         self._probes = frozenset(probes)
         self._families = frozenset(families)
         self._lock = threading.Lock()
         self._begun: dict[Candidate, tuple[float, str]] = {}  # when, on the monotonic clock, and for which balancer
-        self.totals = {"adopting": 0, "refused": 0}
 
     def adopt(self, candidates: Iterable[Candidate], balancer: str) -> Outcome:
         """Begin, as the balancer asks. Raises a CommandError when WireGuard does not do it."""
@@ -85,10 +100,9 @@ class Adoptions:
                 self._begun.update(dict.fromkeys(begin, (time.monotonic(), balancer)))
                 if self._owned:  # before the nudge, which else would not go into the tunnel
                     self._owned.take({peer.public_key: tuple(networks) for peer, networks in begin.items()})
-                nudge(filter(None, map(inner_address, begin.values())))
-            self.totals["adopting"] += len(begin)
-            self.totals["refused"] += len(refused)
-            return Outcome(tuple(candidate.public_key for candidate in accepted), refused)
+                nudge(filter(None, map(inner_address, begin.values())), self._mark)
+            adopting = tuple(candidate.public_key for candidate in accepted)
+            return Outcome(adopting, refused, frozenset(candidate.public_key for candidate in begin))
 
     def _done(self, candidates: Iterable[Candidate], balancer: str) -> set[Candidate]:
         """Return those that another balancer has asked for just before; to begin again would end what has begun."""
@@ -155,9 +169,14 @@ def inner_address(networks: Iterable[str]) -> str | None:
     return None
 
 
-def nudge(addresses: Iterable[str]) -> None:
-    """Send an empty datagram to each. What can not be sent begins no handshake, and the balancer will see none."""
+def nudge(addresses: Iterable[str], mark: int | None = None) -> None:
+    """Send an empty datagram to each, with a mark if there is one.
+
+    What can not be sent begins no handshake, and the balancer will see none.
+    """
     for address in addresses:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock, suppress(OSError):
+            if mark is not None:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
             sock.sendto(b"", (address, DISCARD))

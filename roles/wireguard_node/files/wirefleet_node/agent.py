@@ -6,8 +6,11 @@ from __future__ import annotations
 
 import re
 import select
+import threading
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import reduce
 from typing import NoReturn
 
 from wirefleet import __version__, nft, prometheus
@@ -19,7 +22,7 @@ from wirefleet.nft import RulesetWatch
 from wirefleet.sdnotify import notify
 
 from . import drain, metrics, observe, usage
-from .adopt import Adoptions, candidate
+from .adopt import Adoptions, Outcome, candidate
 from .audit import Audit
 from .checks import Checks
 from .expiry import Expiry
@@ -66,19 +69,26 @@ class Agent:
         self.checks = Checks(config.checks)
         self.repairs = Repairs()
         self.last = Evaluation(time.monotonic(), Observation("missing", False, {}), Verdict(FAILED, ("starting",)))
-        self._peers = PeerCache(config.interface)
+        interfaces = [config.interface, *([config.old.interface] if config.old else [])]
+        self._peers = PeerCache(interfaces)
         self._owned = Owned(config.interface, config.clients) if config.clients else None
         self._audit = Audit(config.audit.interval) if config.audit else None
         self._sessions = Sessions(
-            config.interface,
+            interfaces,
             config.probes,
             follow=self._owned.follow if self._owned else None,
             watch=self._audit.see if self._audit else None,
         )
-        self._expiry = Expiry(config.interface, config.expiry) if config.expiry else None
+        self._expiries = [Expiry(interface, config.expiry) for interface in interfaces] if config.expiry else []
         self._access = Watched(config.access, nft.load) if config.access else None
-        families = {route.family for route in config.routes}
-        self._adoptions = Adoptions(config.interface, config.probes, families, self._owned)
+        families = {route.family for route in config.routes if route.via}
+        self._adoptions = [Adoptions(config.interface, config.probes, families, self._owned)]
+        if config.old:
+            self._adoptions.append(
+                Adoptions(config.old.interface, config.probes, families, mark=config.old.answer_mark)
+            )
+        self._adopting = threading.Lock()
+        self._adopted = {"adopting": 0, "refused": 0}  # clients
 
     def look(self) -> Verdict:
         """See and judge, without changing anything."""
@@ -149,7 +159,11 @@ class Agent:
         candidates = requested(request.body, candidate)
         if self.last.verdict_at(time.monotonic()).state != OK:
             return None
-        outcome = self._adoptions.adopt(candidates, request.client)
+        # Nobody knows which key a client knows the service by: it answers to that one alone.
+        with self._adopting:
+            outcome = reduce(Outcome.or_else, [each.adopt(candidates, request.client) for each in self._adoptions])
+            self._adopted["adopting"] += len(outcome.begun)
+            self._adopted["refused"] += len(outcome.refused)
         event("adopting", clients=len(outcome.adopting), refused=len(outcome.refused), balancer=request.client)
         return {"adopting": outcome.adopting, "refused": outcome.refused}
 
@@ -162,10 +176,10 @@ class Agent:
     def _follow_files(self) -> list[str]:
         """Enforce what Ansible says of clients while the agent runs; return what went wrong."""
         errors = []
-        for follow in (self._access and self._access.get, self._expiry and self._expiry.enforce):
+        follows: list[Callable[[], object]] = [expiry.enforce for expiry in self._expiries]
+        for follow in [self._access.get, *follows] if self._access else follows:
             try:
-                if follow:
-                    follow()
+                follow()
             except (CommandError, ConfigError, OSError) as error:
                 errors.append(str(error))
         return errors
@@ -186,12 +200,12 @@ class Agent:
             peers = None
         last, totals = self.last, self.repairs.totals
         verdict = last.verdict_at(time.monotonic())
-        page = metrics.page(self.config, last.seen, verdict, totals, peers, self._adoptions.totals, time.time())
+        page = metrics.page(self.config, last.seen, verdict, totals, peers, self._adopted, time.time())
         page += metrics.conntrack(self.config)
         if self.config.usage:
             page += metrics.ledger(self.config, usage.load(self.config.usage))
-        if self._expiry:
-            page += metrics.expiry(self.config, self._expiry.known, time.time())
+        if self._expiries:
+            page += metrics.expiry(self.config, self._expiries[0].known, time.time())
         return prometheus.render(page)
 
     def _evaluate(self, lost: list[observe.Fixture], errors: list[str]) -> Verdict:

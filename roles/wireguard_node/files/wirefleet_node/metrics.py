@@ -33,11 +33,19 @@ class Peer:
     sent: int
 
 
-def read_peers(interface: str) -> dict[str, Peer]:
-    """Return the peers by public key. Never through ``wg show dump``, which prints private and pre-shared keys."""
-    handshakes = run(["wg", "show", interface, "latest-handshakes"])
-    transfers = run(["wg", "show", interface, "transfer"])
-    return parse_peers(handshakes, transfers)
+def read_peers(interfaces: Iterable[str]) -> dict[str, Peer]:
+    """Return the peers by public key, each as it is where its latest handshake was.
+
+    Never through ``wg show dump``, which prints private and pre-shared keys.
+    """
+    peers: dict[str, Peer] = {}
+    for interface in interfaces:
+        handshakes = run(["wg", "show", interface, "latest-handshakes"])
+        transfers = run(["wg", "show", interface, "transfer"])
+        for key, peer in parse_peers(handshakes, transfers).items():
+            if key not in peers or peer.handshake > peers[key].handshake:
+                peers[key] = peer
+    return peers
 
 
 def parse_peers(handshakes: str, transfers: str) -> dict[str, Peer]:
@@ -53,8 +61,8 @@ def parse_peers(handshakes: str, transfers: str) -> dict[str, Peer]:
 class PeerCache:
     """Asks WireGuard only when somebody scrapes, and one thread at a time."""
 
-    def __init__(self, interface: str) -> None:
-        self._interface = interface
+    def __init__(self, interfaces: Iterable[str]) -> None:
+        self._interfaces = tuple(interfaces)
         self._lock = threading.Lock()
         self._peers: dict[str, Peer] = {}
         self._read_at = float("-inf")
@@ -63,7 +71,7 @@ class PeerCache:
         """Raise a CommandError when WireGuard does not answer."""
         with self._lock:
             if time.monotonic() - self._read_at >= CACHE_TIME:
-                self._peers = read_peers(self._interface)
+                self._peers = read_peers(self._interfaces)
                 self._read_at = time.monotonic()
             return self._peers
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -61,19 +61,19 @@ class Journal:
 
 
 class Sessions:
-    """The clients of one interface; asks WireGuard when somebody wants to know, one thread at a time.
+    """The clients of one interface, or of several; asks WireGuard when somebody wants to know, one thread at a time.
 
     ``follow`` is given each look before it counts, and may add to it; ``watch`` sees it, with the time of day.
     """
 
     def __init__(
         self,
-        interface: str,
+        interfaces: Iterable[str],
         probes: Collection[str],
         follow: Follow | None = None,
         watch: Callable[[Mapping[str, Session], float], None] | None = None,
     ) -> None:
-        self._look: Look = partial(read, interface, frozenset(probes))
+        self._look: Look = partial(read, tuple(interfaces), frozenset(probes))
         if follow:
             self._look = partial(follow, self._look)
         self._watch = watch
@@ -116,8 +116,18 @@ def _entry(key: str, session: Session) -> dict[str, object]:
     return {**entry, "networks": session.networks} if session.networks else entry
 
 
-def read(interface: str, probes: Collection[str]) -> dict[str, Session]:
-    """Return the clients that were ever heard of. Never through ``wg show dump``, which prints secret keys.
+def read(interfaces: Iterable[str], probes: Collection[str]) -> dict[str, Session]:
+    """Return the clients that were ever heard of, each where its latest handshake was."""
+    sessions: dict[str, Session] = {}
+    for interface in interfaces:
+        for key, session in _read(interface, probes).items():
+            if key not in sessions or session.handshake > sessions[key].handshake:
+                sessions[key] = session
+    return sessions
+
+
+def _read(interface: str, probes: Collection[str]) -> dict[str, Session]:
+    """Return those of one interface. Never through ``wg show dump``, which prints secret keys.
 
     An endpoint with a zone is on a link of this node, where no balancer has a way to.
     """

@@ -34,6 +34,7 @@ SHAPE: dict[str, Shape] = {
             "routes": [{"family": int, "device": str, "network": str, "via": str}],
         }
     ),
+    "old": Optional({"interface": str, "addresses": [str], "mark": int, "table": int, "priority": int}),
     "clients": Optional(
         {
             "table": int,
@@ -96,10 +97,22 @@ class Auditing:
 
 
 @dataclass(frozen=True)
+class Old:
+    """While the service key is replaced: where clients are served that have not moved yet.
+
+    What has the ``answer_mark`` is sent into its tunnel, and all else for clients into the new one.
+    """
+
+    interface: str
+    answer_mark: int
+
+
+@dataclass(frozen=True)
 class Config:
     cluster: str
     node: str
     interface: str
+    old: Old | None
     port: int
     listen: tuple[tuple[str, int], ...]
     rules: tuple[Rule, ...]
@@ -142,16 +155,18 @@ def _parse(document: dict[str, Any]) -> Config:
         _require(names.index(check["name"]) == i, f"checks[{i}].name", f"{check['name']} is there twice")
         _require(bool(check["command"]), f"checks[{i}].command", "is empty")
         _require(check["timeout"] > 0 and check["interval"] > 0, f"checks[{i}]", "timeout and interval must exceed 0")
-    rules, routes = _gateway(document["gateway"])
+    rules, routes = _gateway(document["gateway"], document["old"])
+    old_rules, old_routes = _old(document["old"])
     client_rules, clients = _clients(document["clients"], document["interface"])
     return Config(
         cluster=document["cluster"],
         node=document["node"],
         interface=document["interface"],
+        old=Old(document["old"]["interface"], document["old"]["table"]) if document["old"] else None,
         port=document["port"],
         listen=tuple(document["listen"]),
-        rules=rules + client_rules,
-        routes=routes,
+        rules=rules + old_rules + client_rules,
+        routes=routes + old_routes,
         clients=clients,
         table=Table(document["nft"]["family"], document["nft"]["table"], document["nft"]["file"]),
         access=_path(document["nft"]["access"]),
@@ -180,8 +195,8 @@ def _audit(audit: dict[str, Any] | None) -> Auditing | None:
     return Auditing(interval)
 
 
-def _gateway(gateway: dict[str, Any] | None) -> tuple[tuple[Rule, ...], tuple[Route, ...]]:
-    """What sends WireGuard's own packets, which carry the mark, back through the balancer.
+def _gateway(gateway: dict[str, Any] | None, old: dict[str, Any] | None) -> tuple[tuple[Rule, ...], tuple[Route, ...]]:
+    """What sends WireGuard's own packets, which carry the mark (or the old one's), back through the balancer.
 
     The backend network stays on-link, so that a balancer's probe is answered directly whoever holds ``via`` just now.
     The rest may go no further than to the balancer, whose table gives it more hops: without the table nothing leaves
@@ -191,6 +206,7 @@ def _gateway(gateway: dict[str, Any] | None) -> tuple[tuple[Rule, ...], tuple[Ro
         return (), ()
     table, hops = gateway["table"], 1 if gateway["hops"] is None else gateway["hops"]
     _require(1 <= hops <= 255, "gateway.hops", f"expected 1 to 255, got {hops}")
+    marks = sorted({gateway["mark"], old["mark"] if old else gateway["mark"]})
     rules: list[Rule] = []
     routes: list[Route] = []
     for i, route in enumerate(gateway["routes"]):
@@ -201,12 +217,22 @@ def _gateway(gateway: dict[str, Any] | None) -> tuple[tuple[Rule, ...], tuple[Ro
         via = _parsed(ip_address, route["via"], f"{key}.via")
         _require(network.version == via.version == family, key, f"network and via must be of family {family}")
         device = route["device"]
-        rules.append(Rule(family, gateway["priority"], table, gateway["mark"]))
+        rules += [Rule(family, gateway["priority"], table, mark) for mark in marks]
         routes += [
             Route(family, table, str(network), device),
             Route(family, table, "default", device, str(via), hop_limit=hops),
         ]
     return tuple(rules), tuple(routes)
+
+
+def _old(old: dict[str, Any] | None) -> tuple[tuple[Rule, ...], tuple[Route, ...]]:
+    """What sends answers to clients that have not moved into their tunnel. Its table's number is their mark, too."""
+    if old is None:
+        return (), ()
+    addresses = [_parsed(ip_address, text, f"old.addresses[{i}]") for i, text in enumerate(old["addresses"])]
+    families, table = sorted({address.version for address in addresses}), old["table"]
+    rules = tuple(Rule(family, old["priority"], table, table) for family in families)
+    return rules, tuple(Route(family, table, "default", old["interface"]) for family in families)
 
 
 def _clients(clients: dict[str, Any] | None, interface: str) -> tuple[tuple[Rule, ...], Clients | None]:

@@ -31,6 +31,8 @@ SETTINGS: dict[str, Any] = {
     "device_keys": {},
     "replaced_hosts": [],
     "renewed_psks": [],
+    "old_keys": "none",
+    "old_port": 0,
     "nodes": ["n1"],
     "monitors": [],
     **{f"client_{term}": {} for term in ("states", "addresses", "expires", "groups", "sites")},

@@ -157,6 +157,14 @@ def test_a_node_serves_the_probes_and_every_client_that_is_not_suspended() -> No
     ]
 
 
+def test_an_old_service_key_knows_clients_by_the_keys_that_they_had() -> None:
+    plan = {**PLAN, "clients": {"alice": {**PLAN["clients"]["alice"], "old_public_key": key(50)}}}
+    assert [peer["public_key"] for peer in service_peers(plan, SEED, "default")] == [key(4), key(5)]
+    _probe, old = service_peers(plan, SEED, "default", old=True)
+    assert old["public_key"] == key(50)
+    assert old["preshared_key"] == derive_preshared_key(SEED, "default", "alice", key(50))
+
+
 def test_a_balancer_without_a_probe_key_is_no_peer_yet() -> None:
     plan = {**PLAN, "balancers": {"lb1": host(3, None, probe_public_key=None)}, "clients": {}}
     assert service_peers(plan, SEED, "default") == []

@@ -89,6 +89,8 @@ def cluster(**changes: Any) -> Entry:
         "leaving": [],
         "replaced_hosts": [],
         "renewed_psks": [],
+        "old_keys": "none",
+        "old_port": 0,
         "client_states": {},
         "client_addresses": {},
         "client_expires": {},
@@ -965,6 +967,49 @@ def test_a_pre_shared_key_is_renewed_once_by_a_run_that_is_to() -> None:
     assert "psk_renewals" not in first["clients"]["alice"]
     assert plan(ledger=first["ledger"])["ledger"] == first["ledger"]
     assert plan(ledger=first["ledger"], renewed_psks=["c1"])["clients"]["c1"]["psk_renewals"] == 2
+
+
+def test_the_key_before_a_rotation_of_the_service_key_counts_until_that_is_over() -> None:
+    phone = [{"name": "alice"}]
+    first = plan(clients=phone, device_keys={"alice": key("old")})
+    begun = plan(
+        ledger=first["ledger"], clients=phone, device_keys={"alice": key("new")}, old_keys="begin", old_port=51830
+    )
+    assert begun["clients"]["alice"]["public_key"] == key("new")
+    assert begun["clients"]["alice"]["old_public_key"] == key("old")
+    assert "old_public_key" not in begun["clients"]["c1"]
+    during = plan(ledger=begun["ledger"], clients=phone, old_keys="keep", old_port=51830)
+    assert during["ledger"] == begun["ledger"]
+    # A run that ended early made one that nobody ever got.
+    again = plan(
+        ledger=begun["ledger"], clients=phone, device_keys={"alice": key("newer")}, old_keys="begin", old_port=51830
+    )
+    assert again["clients"]["alice"]["old_public_key"] == key("old")
+    # One that is made anew in between leaves none behind.
+    renewed = plan(
+        ledger=begun["ledger"], clients=phone, device_keys={"alice": key("newer")}, old_keys="keep", old_port=51830
+    )
+    assert "old_public_key" not in renewed["clients"]["alice"]
+    assert "old_public_key" not in plan(ledger=begun["ledger"], clients=phone)["clients"]["alice"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"old_port": 51820}, "51820 has to be a port (1 to 65535) that neither vpn_port nor vpn_mesh_port is"),
+        ({"old_port": 70000}, "70000 has to be a port (1 to 65535) that neither vpn_port nor vpn_mesh_port is"),
+        (
+            {"old_port": 51830, "return_path": "routed"},
+            "51830: an old service key beside the new one needs vpn_return_path nat, and it is routed",
+        ),
+        (
+            {"old_port": 51830, "forwarding": "snat"},
+            "51830: an old service key beside the new one needs vpn_forwarding direct, and it is snat",
+        ),
+    ],
+)
+def test_an_old_service_key_needs_a_place(changes: Entry, complaint: str) -> None:
+    assert problems(**changes) == [f"vpn_old_port: {complaint}"]
 
 
 def test_a_long_list_of_omissions_is_shortened() -> None:

@@ -22,6 +22,7 @@ def document(tmp_path: Path) -> dict[str, Any]:
         "interface": "wg0",
         "port": 51820,
         "listen": [["127.0.0.1", 8051]],
+        "old": None,
         "gateway": {
             "mark": 51820,
             "table": 51820,

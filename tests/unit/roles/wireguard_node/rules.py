@@ -42,6 +42,7 @@ def write(
         "vpn_tcp": False,
         "vpn_port": 51820,
         "vpn_interface": "wg0",
+        "__vpn_overlap": False,
         "vpn_mesh_interface": "wf0",
         "vpn_mesh_port": 51821,
         "wireguard_node_firewall": firewall,

@@ -43,7 +43,7 @@ class WireGuard:
         self.nudged: list[str] = []
         self.broken = False
         monkeypatch.setattr(module, "run", self.run)
-        monkeypatch.setattr(module, "nudge", self.nudged.extend)
+        monkeypatch.setattr(module, "nudge", lambda addresses, _mark: self.nudged.extend(addresses))
 
     def run(self, argv: list[str], descriptors: list[int] = []) -> str:  # noqa: B006 -- only read
         if argv[1] == "set":
@@ -82,7 +82,7 @@ def test_peers_are_removed_and_added_as_they_were_in_one_request(wireguard: Wire
     assert SECRET not in text
     assert wireguard.read == [f"{SECRET}\n"]
     assert wireguard.nudged == ["10.80.0.5", "fd00:80::6"]
-    assert adoptions.totals == {"adopting": 2, "refused": 0}
+    assert outcome.begun == {KEY, OTHER}
 
 
 def test_no_descriptor_stays_open(wireguard: WireGuard) -> None:
@@ -94,7 +94,6 @@ def test_no_descriptor_stays_open(wireguard: WireGuard) -> None:
         adoptions.adopt([Candidate(KEY, "198.51.100.1:5")], LB1)
     assert len(os.listdir("/proc/self/fd")) == before
     assert wireguard.nudged == ["10.80.0.5"], "who was not added is not called"
-    assert adoptions.totals["adopting"] == 1
 
 
 @pytest.mark.parametrize(
@@ -112,6 +111,21 @@ def test_who_is_not_a_client_here_or_can_not_be_reached_is_left_alone(
     outcome = Adoptions("wg0", [PROBE], [4]).adopt([candidate, Candidate(KEY, "198.51.100.1:5")], LB1)
     assert (outcome.adopting, outcome.refused) == ((KEY,), {candidate.public_key: reason})
     assert candidate.public_key not in wireguard.set[0]
+
+
+def test_who_is_in_one_of_two_tunnels_is_adopted(wireguard: WireGuard) -> None:
+    candidates = [
+        Candidate(KEY, "198.51.100.1:5"),
+        Candidate(OTHER, "198.51.100.2:5"),
+        Candidate(PROBE, "198.51.100.3:5"),
+    ]
+    new = Adoptions("wg1", [PROBE], []).adopt(candidates, LB1)
+    del wireguard.allowed[KEY]
+    old = Adoptions("wg0", [PROBE], [], mark=51831).adopt(candidates, LB1)
+    for outcome in (new.or_else(old), old.or_else(new)):
+        assert (set(outcome.adopting), outcome.refused) == ({KEY, OTHER}, {PROBE: "not a client"})
+        assert outcome.begun == {KEY, OTHER}
+    assert [command[2] for command in wireguard.set] == ["wg1", "wg0"]
 
 
 def test_a_client_that_was_revoked_does_not_come_back(wireguard: WireGuard) -> None:
@@ -138,14 +152,15 @@ def test_a_second_balancers_request_is_done_already(
     now = 1000.0
     monkeypatch.setattr(module.time, "monotonic", lambda: now)
     adoptions = Adoptions("wg0", [], [])
-    adoptions.adopt([Candidate(KEY, "198.51.100.1:5")], LB1)
+    begun = adoptions.adopt([Candidate(KEY, "198.51.100.1:5")], LB1).begun
+    assert begun == {KEY}
     now += seconds
     wireguard.handshakes[KEY] = handshake
     outcome = adoptions.adopt([Candidate(KEY, "198.51.100.1:5"), Candidate(OTHER, "198.51.100.2:5")], balancer)
     assert outcome.adopting == (KEY, OTHER)
     assert sum(command.count(KEY) for command in wireguard.set) == 2 * times, "removed and added"
     assert wireguard.nudged.count("10.80.0.5") == times
-    assert adoptions.totals["adopting"] == times + 1
+    assert outcome.begun == ({KEY, OTHER} if times > 1 else {OTHER})
 
 
 def test_a_client_that_has_moved_meanwhile_is_adopted_where_it_is(wireguard: WireGuard) -> None:

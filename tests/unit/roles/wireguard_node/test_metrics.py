@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -145,13 +145,13 @@ def test_ten_thousand_peers_are_cheap(configure: Configure) -> None:
 def test_wireguard_is_asked_once_however_many_scrape(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
-    def read(interface: str) -> dict[str, Peer]:
-        asked.append(interface)
+    def read(interfaces: Sequence[str]) -> dict[str, Peer]:
+        asked.extend(interfaces)
         time.sleep(0.05)
         return PEERS
 
     monkeypatch.setattr(metrics, "read_peers", read)
-    cache = PeerCache("wg0")
+    cache = PeerCache(["wg0"])
     threads = [threading.Thread(target=cache.get) for _ in range(8)]
     for thread in threads:
         thread.start()
@@ -168,7 +168,7 @@ def test_a_failed_read_is_not_cached(monkeypatch: pytest.MonkeyPatch) -> None:
         raise CommandError(["wg"], 1)
 
     monkeypatch.setattr(metrics, "read_peers", fail)
-    cache = PeerCache("wg0")
+    cache = PeerCache(["wg0"])
     with pytest.raises(CommandError):
         cache.get()
     monkeypatch.setattr(metrics, "read_peers", lambda _interface: PEERS)

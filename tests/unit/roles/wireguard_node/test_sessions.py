@@ -98,7 +98,7 @@ def test_only_clients_that_were_heard_of_are_listed(monkeypatch: pytest.MonkeyPa
         return listings[argv[3]]
 
     monkeypatch.setattr(module, "run", wg)
-    assert read("wg0", {"probe"}) == {"a": ONE, "new": Session("[2001:db8::2]:2", 0)}
+    assert read(["wg0"], {"probe"}) == {"a": ONE, "new": Session("[2001:db8::2]:2", 0)}
 
 
 def test_a_silent_wireguard_is_an_error_and_not_an_empty_list(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import pytest
 from wirefleet.config import ConfigError
 from wirefleet.iproute import Route, Rule
 from wirefleet.routes import Hop
-from wirefleet_node.settings import Clients, Config
+from wirefleet_node.settings import Clients, Config, Old
 
 Configure = Callable[..., Config]
 ROUTE = {"network": "10.80.0.0/16", "device": "backend", "via": "10.9.0.10"}
@@ -34,6 +34,17 @@ def test_routers_on_the_way_to_a_balancer_are_counted(configure: Configure) -> N
 def test_no_gateway_no_routing(configure: Configure) -> None:
     config = configure(gateway=None)
     assert (config.rules, config.routes) == ((), ())
+
+
+def test_answers_to_clients_of_an_old_service_key_go_into_their_tunnel(configure: Configure) -> None:
+    old = {"interface": "wg0", "addresses": ["10.80.0.1"], "mark": 51810, "table": 51821, "priority": 5179}
+    config = configure(interface="wg1", old=old)
+    assert config.old == Old("wg0", answer_mark=51821)
+    assert Rule(4, 5179, table=51821, mark=51821) in config.rules
+    assert Route(4, 51821, "default", "wg0") in config.routes
+    assert not [rule for rule in config.rules if rule.family == 6 and rule.table == 51821], "it has no such address"
+    # What is encrypted goes back through the balancer from either.
+    assert [rule.mark for rule in config.rules if rule.table == 51820] == [51810, 51820] * 2
 
 
 def test_routed_clients_have_rules_and_their_own_table(configure: Configure) -> None:
