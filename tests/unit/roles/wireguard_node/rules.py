@@ -21,8 +21,12 @@ def write(
     access: dict[str, Any] = NO_RULES,
     sites: list[str] | None = None,
     firewall: bool = True,
+    overlap: bool = False,
 ) -> Path:
-    """Write node.nft and access.nft; return the former, which includes the latter."""
+    """Write node.nft and access.nft; return the former, which includes the latter.
+
+    `overlap`: wg0 serves clients of an old service key, and wg1 those of the new one.
+    """
     variables: dict[str, Any] = {
         "ansible_managed": "Managed",
         "vpn_cluster": "default",
@@ -40,9 +44,13 @@ def write(
         "vpn_client_to_client": False,
         "vpn_agent_port": 8051,
         "vpn_tcp": False,
-        "vpn_port": 51820,
-        "vpn_interface": "wg0",
-        "__vpn_overlap": False,
+        "vpn_port": 51830 if overlap else 51820,
+        "vpn_interface": "wg1" if overlap else "wg0",
+        "vpn_client_table": 51831,
+        "vpn_old_port": 51820,
+        "vpn_old_interface": "wg0",
+        "__vpn_overlap": overlap,
+        "__wireguard_node_old_mark": 51820,
         "vpn_mesh_interface": "wf0",
         "vpn_mesh_port": 51821,
         "wireguard_node_firewall": firewall,
