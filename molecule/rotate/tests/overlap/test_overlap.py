@@ -124,7 +124,8 @@ def test_the_last_one_moves_and_the_old_key_ends(
 ) -> None:
     connect()
     assert phone.check_output("wg show vpn peers") == c1.service_key
-    assert "All clients have been heard with the new service key" in said(overlapping)
+    text = said(overlapping)
+    assert "All clients have been heard with the new service key" in text, text
     with Ping(c1.host, web[4], 0.1) as one, Ping(phone, web[4], 0.1) as other:
         run = play("site", besides=(OVER,))
         assert run.code == 0, run.output
