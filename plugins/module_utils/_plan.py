@@ -335,12 +335,16 @@ class _Planner:
                 )
 
     def _check_returns(self) -> None:
-        """A node that was decommissioned and is still in the inventory would get its keys again by the next run."""
+        """A host that was decommissioned and is still in the inventory would get keys again by the next run."""
         self.problems += [
-            f"{name}: was decommissioned ({entry['released']}) and is still in wireguard_nodes: take it out, or let it"
+            f"{name}: was decommissioned ({entry['released']}) and is still in {group}: take it out, or let it"
             f' join anew with -e \'{{"vpn_replaced_hosts": ["{name}"]}}\''
-            for name in self.settings["nodes"]
-            if (entry := self.known.get(("node", name), {})).get("decommissioned") and entry.get("released")
+            for kind, group, names in (
+                ("node", "wireguard_nodes", self.settings["nodes"]),
+                ("probe", "haproxy_lbs", self.settings["balancers"]),
+            )
+            for name in names
+            if (entry := self.known.get((kind, name), {})).get("decommissioned") and entry.get("released")
             if name not in self.settings["replaced_hosts"]
         ]
 
@@ -534,7 +538,7 @@ class _Planner:
         entries.update(self._allocate(mesh, "mesh_networks", {}, ("mesh",)))
         for (kind, name), entry in entries.items():
             if entry.get("released"):
-                if kind == "node" and name in self.settings["leaving"]:
+                if kind in ("node", "probe") and name in self.settings["leaving"]:
                     entry["decommissioned"] = True
                 continue
             entry.pop("decommissioned", None)
