@@ -74,7 +74,12 @@ class InfraRepository:
 
 def site_of_checkout(*inventories: Path, options: tuple[str, ...] = ()) -> Run:
     """Run the site playbook as in a clone of the repository."""
-    return _play(REPOSITORY, "playbooks/site.yml", inventories, options)
+    return play_of_checkout("site", *inventories, options=options)
+
+
+def play_of_checkout(playbook: str, *inventories: Path, options: tuple[str, ...] = ()) -> Run:
+    """Run any playbook in a clone of the repository, by its short name."""
+    return _play(REPOSITORY, f"playbooks/{playbook}.yml", inventories, options)
 
 
 def _play(directory: Path, playbook: str, inventories: tuple[Path, ...], options: tuple[str, ...]) -> Run:
