@@ -12,8 +12,8 @@ from traffic.site import Play
 
 SERVED_SECONDS = 30
 LEFT = (
-    "/etc/wirefleet /etc/wireguard/*.conf /usr/local/*/wirefleet* /var/lib/wirefleet /etc/systemd/system/wirefleet*"
-    " /etc/sysctl.d/90-wirefleet*"
+    "/etc/wirefleet /etc/wireguard/*.conf /usr/local/lib/wirefleet /usr/local/sbin/wirefleet* /var/lib/wirefleet"
+    " /etc/systemd/system/wirefleet* /etc/systemd/system/*.d/wirefleet* /etc/sysctl.d/90-wirefleet*"
 )
 UNITS = "systemctl list-units --all --plain --no-legend 'wirefleet*'"
 
@@ -24,6 +24,7 @@ def assert_nothing_is_left(lab: Lab, name: str) -> None:
     assert host.check_output("wg show interfaces") == ""
     assert "wirefleet" not in host.check_output("nft list tables")
     assert host.check_output(UNITS) == ""
+    assert not host.service("prometheus-node-exporter").is_running
 
 
 @pytest.mark.parametrize(

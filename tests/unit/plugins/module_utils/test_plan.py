@@ -946,7 +946,19 @@ def test_a_host_that_is_decommissioned_may_be_missing_and_does_not_come_back_by_
     assert plan(ledger=gone["ledger"], now=LATER, **without)["ledger"] == gone["ledger"]
     back = plan(ledger=gone["ledger"], now=LATER, replaced_hosts=[name])
     assert set(back[members]) == before
+    assert not any("decommissioned" in entry for entry in back["ledger"])
     assert plan(ledger=back["ledger"], now=LATER)["ledger"] == back["ledger"]
+
+
+def test_a_decommissioned_node_is_known_longer_than_its_addresses_rest() -> None:
+    gone = plan(ledger=ledger_of(), now=LATER, leaving=["n2"], nodes=["n1"], quarantine_days=0)
+    assert [entry for entry in gone["ledger"] if entry["name"] == "n2"] == [
+        {"kind": "node", "name": "n2", "id": 2, "released": LATER, "decommissioned": True}
+    ]
+    assert plan(ledger=gone["ledger"], now=LATER, nodes=["n1"], quarantine_days=0)["ledger"] == gone["ledger"]
+    assert "n2: was decommissioned" in problems(ledger=gone["ledger"], quarantine_days=0)[0]
+    back = plan(ledger=gone["ledger"], now=LATER, replaced_hosts=["n2"], quarantine_days=0)
+    assert back["nodes"]["n2"]["id"] != back["nodes"]["n1"]["id"]
 
 
 def test_nobody_else_may_be_missing_when_one_is_decommissioned() -> None:
