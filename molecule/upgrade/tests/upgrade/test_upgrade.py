@@ -22,8 +22,6 @@ from traffic.hosts import Lab, until
 from traffic.pair import Pair, Watched
 from traffic.site import InfraRepository, Run
 
-# One node and one balancer: each that speaks to another then has one of the other version, too.
-HALF = ("--limit", "n1,lb1")
 BEFORE, AFTER = 2.0, 8.0  # seconds of load around what happens
 # TCP's own time-outs double: what was lost for 3 s may be sent again after 6.2 s only.
 STALL_SECONDS = 7
@@ -87,24 +85,33 @@ def test_the_earlier_state(lab: Lab, earlier: InfraRepository, pair: Pair) -> No
     assert_versions(pair, equal=True)
 
 
-def test_half_of_the_hosts_go_on(lab: Lab, infra: InfraRepository, pair: Pair, figures: Figures) -> None:
+def test_a_balancer_goes_on_and_takes_over(lab: Lab, infra: InfraRepository, pair: Pair, figures: Figures) -> None:
+    """Balancers come first: whoever decides about nodes of both versions is of the later one."""
+    active, other = pair.roles()
     with load(pair) as seen:
-        assert_changed(infra.site(lab.inventory, options=HALF))
+        assert_changed(infra.site(lab.inventory, options=("--limit", other)))
+        assert pair.roles() == (active, other)
+        take_over(pair, active, other)
+    seen.record(figures, "a balancer updated, it takes over")
+    assert seen.lost == 0, str(seen)
+
+
+def test_a_node_goes_on(lab: Lab, infra: InfraRepository, pair: Pair, figures: Figures) -> None:
+    with load(pair) as seen:
+        assert_changed(infra.site(lab.inventory, options=("--limit", "n1")))
         pair.roles()
-    seen.record(figures, "a node and a balancer updated")
+    seen.record(figures, "a node updated")
     assert seen.lost == 0, str(seen)
     assert_versions(pair, equal=False)
 
 
-@pytest.mark.parametrize("direction", ["there", "back"])
+@pytest.mark.parametrize("direction", ["back", "there"])
 def test_hosts_of_both_versions_work_together(lab: Lab, pair: Pair, figures: Figures, direction: str) -> None:
     """Each balancer takes over from the other one, and lets each node take the other one's clients."""
     active, other = pair.roles()
     with load(pair) as seen:
-        pair.host(active).check_output("systemctl restart wirefleet-keepalived")
-        pair.wait_active(other)
-        assert pair.roles() == (other, active)
-    seen.record(figures, f"{other} takes over from {active}")
+        take_over(pair, active, other)
+    seen.record(figures, f"{other} takes over")
     assert seen.lost == 0, str(seen)
 
     view = pair.views[other]
@@ -141,6 +148,12 @@ def test_all_hosts_go_back(lab: Lab, earlier: InfraRepository, pair: Pair, figur
     seen.record(figures, "all hosts taken back")
     assert seen.lost == 0, str(seen)
     assert_versions(pair, equal=True)
+
+
+def take_over(pair: Pair, active: str, other: str) -> None:
+    pair.host(active).check_output("systemctl restart wirefleet-keepalived")
+    pair.wait_active(other)
+    assert pair.roles() == (other, active)
 
 
 def has_all(cluster: Cluster, node: str) -> bool:
