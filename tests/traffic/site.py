@@ -13,7 +13,7 @@ from pathlib import Path
 
 from .hosts import REPOSITORY
 
-RUN_SECONDS = 600
+RUN_SECONDS = 1200
 CONFIGURATION = """\
 [defaults]
 collections_path = {collections}
@@ -54,11 +54,11 @@ Play = Callable[..., Run]  # name of a playbook, and variables
 class InfraRepository:
     """A directory with an ansible.cfg and the installed collection, and inventories from elsewhere."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, source: Path = REPOSITORY) -> None:
         self.directory = directory
         collections = directory / "collections"
         (directory / "ansible.cfg").write_text(CONFIGURATION.format(collections=collections))
-        _run(directory, "ansible-galaxy", "collection", "build", REPOSITORY, "--output-path", directory)
+        _run(directory, "ansible-galaxy", "collection", "build", source, "--output-path", directory)
         (archive,) = directory.glob("wirefleet-vpn-*.tar.gz")
         install = ("ansible-galaxy", "collection", "install", "--offline", "--collections-path", collections, archive)
         _run(directory, *install)
