@@ -16,7 +16,7 @@ from pathlib import Path
 
 from .hosts import REPOSITORY
 
-RUN_SECONDS = 600
+RUN_SECONDS = 1200
 CONFIGURATION = """\
 [defaults]
 collections_path = {collections}
@@ -57,11 +57,11 @@ Play = Callable[..., Run]  # name of a playbook, and variables
 class InfraRepository:
     """A directory with an ansible.cfg and the installed collection, and inventories from elsewhere."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, source: Path = REPOSITORY) -> None:
         self.directory = directory
         collections = directory / "collections"
         (directory / "ansible.cfg").write_text(CONFIGURATION.format(collections=collections))
-        _run(directory, "ansible-galaxy", "collection", "build", REPOSITORY, "--output-path", directory)
+        _run(directory, "ansible-galaxy", "collection", "build", source, "--output-path", directory)
         (archive,) = directory.glob("wirefleet-vpn-*.tar.gz")
         install = ("ansible-galaxy", "collection", "install", "--offline", "--collections-path", collections, archive)
         _run(directory, *install)
@@ -143,7 +143,12 @@ def _children(pid: int) -> list[int]:
 
 def site_of_checkout(*inventories: Path, options: tuple[str, ...] = ()) -> Run:
     """Run the site playbook as in a clone of the repository."""
-    return _play(REPOSITORY, "playbooks/site.yml", inventories, options)
+    return play_of_checkout("site", *inventories, options=options)
+
+
+def play_of_checkout(playbook: str, *inventories: Path, options: tuple[str, ...] = ()) -> Run:
+    """Run any playbook in a clone of the repository, by its short name."""
+    return _play(REPOSITORY, f"playbooks/{playbook}.yml", inventories, options)
 
 
 def _play(directory: Path, playbook: str, inventories: tuple[Path, ...], options: tuple[str, ...]) -> Run:
