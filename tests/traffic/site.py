@@ -109,6 +109,13 @@ class BackgroundRun:
         """Wait until it ends."""
         return Run(self._process.wait(RUN_SECONDS), self.output)
 
+    def halt(self) -> None:
+        """Let it begin nothing more, for now. What it has begun already ends by itself."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
+
     def kill(self) -> bool:
         """Kill it, with every process that it has started; say whether it had not ended before."""
         if self.ended:
