@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 from traffic.cluster import Client, Cluster
 from traffic.figures import Figures
-from traffic.hosts import Lab, until
+from traffic.hosts import REPOSITORY, Lab, until
 from traffic.pair import Pair
 from traffic.ping import Ping
 from traffic.site import Play
