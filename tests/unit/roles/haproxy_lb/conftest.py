@@ -18,7 +18,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ import yaml
 from wirefleet_steer import haproxy
 
 from ...cores import template
+from ..namespaces import Network, alive
 from ..vpn_cluster.conftest import network as network  # a fixture
 
 REPOSITORY = Path(__file__).resolve().parents[4]
@@ -132,90 +133,9 @@ def steer_config(directory: Path, **changes: Any) -> dict[str, Any]:
     return {**config, **changes}
 
 
-def eventually(condition: Callable[[], Any], timeout: float = 10.0, interval: float = 0.05) -> Any:
-    """Return the first true value; fail when there is none in ``timeout`` seconds."""
-    deadline = time.monotonic() + timeout
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"not within {timeout} s"
-        time.sleep(interval)
-    return value
-
-
 def answered(text: str) -> set[int]:
     """Return the numbers, from 1, of the pings that had an answer."""
     return {int(number) for number in re.findall(r"bytes from .* icmp_seq=(\d+) ", text)}
-
-
-class Network:
-    """Namespaces, and the processes in them; ``close`` ends exactly these."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.token = f"wf{os.getpid() % 100000}"
-        self.processes: list[subprocess.Popen[bytes]] = []
-        self.names: list[str] = []
-        self.keys: dict[str, tuple[str, str]] = {}  # of "service" and each client: private, public
-
-    def namespace(self, name: str) -> str:
-        return f"{self.token}-{name}"
-
-    def device(self, name: str) -> str:
-        """wireguard-go's control sockets share one directory over all namespaces: names must differ."""
-        return f"{self.token}{name}"
-
-    def run(self, name: str, *argv: str, stdin: str | None = None, check: bool = True) -> str:
-        command = ["ip", "netns", "exec", self.namespace(name), *argv]
-        done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60)
-        assert not check or done.returncode == 0, f"{' '.join(argv)}: {done.stderr}"
-        return done.stdout + done.stderr
-
-    def start(self, name: str, *argv: str, **options: Any) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen(["ip", "netns", "exec", self.namespace(name), *argv], **options)
-        self.processes.append(process)
-        return process
-
-    def add(self, name: str) -> None:
-        subprocess.run(["ip", "netns", "add", self.namespace(name)], check=True)
-        self.names.append(name)
-        self.run(name, "ip", "link", "set", "lo", "up")
-        for key in ("ipv6.conf.default.accept_dad=0", "ipv4.conf.default.rp_filter=0", "ipv4.conf.all.rp_filter=0"):
-            self.run(name, "sysctl", "-qw", f"net.{key}")
-
-    def connect(self, name: str, bridge: str, *addresses: str) -> None:
-        """Give a namespace an interface named like the bridge of ``fabric`` that it leads to."""
-        fabric = self.namespace("fabric")
-        self.run(name, "ip", "link", "add", bridge, "type", "veth", "peer", "name", f"{bridge}-{name}", "netns", fabric)
-        self.run("fabric", "ip", "link", "set", f"{bridge}-{name}", "master", bridge, "up")
-        self.run(name, "ip", "link", "set", bridge, "up")
-        for address in addresses:
-            self.run(name, "ip", "address", "add", address, "dev", bridge)
-
-    def wireguard(self, name: str, config: str, *addresses: str, device: str = "") -> None:
-        device = self.device(device or name)
-        log = self.directory / f"{device}.log"
-        with log.open("wb") as output:
-            process = self.start(name, "wireguard-go", "-f", device, stdout=output, stderr=output)
-        eventually(lambda: process.poll() is not None or device in self.run(name, "wg", "show", "interfaces"), 30)
-        assert process.poll() is None, log.read_text()
-        self.run(name, "wg", "setconf", device, "/dev/stdin", stdin=config)
-        for address in addresses:
-            self.run(name, "ip", "address", "add", address, "dev", device)
-        self.run(name, "ip", "link", "set", device, "mtu", "1420", "up")
-
-    def key(self, name: str) -> tuple[str, str]:
-        if name not in self.keys:
-            private = subprocess.run(["wg", "genkey"], capture_output=True, text=True, check=True).stdout.strip()
-            public = subprocess.run(["wg", "pubkey"], input=private, capture_output=True, text=True, check=True).stdout
-            self.keys[name] = (private, public.strip())
-        return self.keys[name]
-
-    def close(self) -> None:
-        for process in reversed(self.processes):
-            process.terminate()  # not kill: wireguard-go removes its control socket
-        for process in self.processes:
-            process.wait(timeout=10)
-        for name in reversed(self.names):
-            subprocess.run(["ip", "netns", "del", self.namespace(name)], check=False)
 
 
 class Cluster(Network):
@@ -499,9 +419,4 @@ def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     """Parametrize it (``indirect``) with the name of the backend network to get another one."""
     if os.geteuid() != 0:
         pytest.skip("needs root")
-    cluster = Cluster(tmp_path_factory.mktemp("cluster"), getattr(request, "param", "backend"))
-    try:
-        cluster.build()
-        yield cluster
-    finally:
-        cluster.close()
+    yield from alive(Cluster(tmp_path_factory.mktemp("cluster"), getattr(request, "param", "backend")))

@@ -8,14 +8,15 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import pytest
 from wirefleet_steer.config import load
 from wirefleet_steer.decide import NodeState, Standing, State
 from wirefleet_steer.elements import EMPTY, script, wanted
 
-from .conftest import BACKEND, CLIENTS, NODES, PORT, PUBLIC, Cluster, eventually, render, steer_variables
+from ..namespaces import alive, eventually
+from .conftest import BACKEND, CLIENTS, NODES, PORT, PUBLIC, Cluster, render, steer_variables
 
 pytestmark = pytest.mark.root
 
@@ -123,17 +124,6 @@ class Trio(Cluster):
                 self.run(target, "ip", "address", "add", text, "dev", bridge)
         for name in (*NODES, *CLIENTS):
             self.run(name, "ip", "neigh", "flush", "all")
-
-
-AnyTrio = TypeVar("AnyTrio", bound=Trio)
-
-
-def alive(trio: AnyTrio) -> Iterator[AnyTrio]:
-    try:
-        trio.build()
-        yield trio
-    finally:
-        trio.close()
 
 
 @pytest.fixture(scope="module")

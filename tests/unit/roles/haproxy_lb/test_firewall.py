@@ -14,7 +14,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from .conftest import BACKEND, PUBLIC, Network, render, steer_variables
+from ..namespaces import Network, alive
+from .conftest import BACKEND, PUBLIC, render, steer_variables
 
 MESH, MESH_PORT = "fd00:1::1", 51821
 STRANGER = {"ip": "198.51.100.66", "ip6": "2001:db8:100::66"}
@@ -71,12 +72,7 @@ class Site(Network):
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    site = Site(tmp_path_factory.mktemp("site"))
-    try:
-        site.build()
-        yield site
-    finally:
-        site.close()
+    yield from alive(Site(tmp_path_factory.mktemp("site")))
 
 
 pytestmark = pytest.mark.root

@@ -15,7 +15,8 @@ from contextlib import contextmanager
 import pytest
 from traffic.forge import initiation
 
-from .conftest import CLIENT_ADDRESSES, NODES, PORT, PUBLIC, REPOSITORY, Cluster, eventually
+from ..namespaces import eventually
+from .conftest import CLIENT_ADDRESSES, NODES, PORT, PUBLIC, REPOSITORY, Cluster
 
 pytestmark = pytest.mark.root
 

@@ -9,7 +9,8 @@ import time
 
 import pytest
 
-from .conftest import PORT, Cluster, eventually
+from ..namespaces import eventually
+from .conftest import PORT, Cluster
 
 pytestmark = [pytest.mark.root, pytest.mark.parametrize("cluster", ["public"], indirect=True)]
 

@@ -16,7 +16,7 @@ from wirefleet.command import CommandError, run
 from wirefleet_steer import probe
 from wirefleet_steer.haproxy import Report
 
-from .conftest import eventually
+from ..namespaces import eventually
 
 
 @pytest.mark.parametrize(

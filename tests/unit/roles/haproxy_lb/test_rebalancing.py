@@ -12,7 +12,8 @@ from collections import Counter
 
 import pytest
 
-from .conftest import BACKEND, INSIDE, NODES, PORT, PUBLIC, PYTHONPATH, Cluster, answered, eventually, steer_config
+from ..namespaces import eventually
+from .conftest import BACKEND, INSIDE, NODES, PORT, PUBLIC, PYTHONPATH, Cluster, answered, steer_config
 
 pytestmark = pytest.mark.root
 

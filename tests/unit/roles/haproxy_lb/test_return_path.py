@@ -18,7 +18,8 @@ import pytest
 from wirefleet.iproute import Rule
 from wirefleet.routes import Hop
 
-from .conftest import BACKEND, PUBLIC, PYTHONPATH, Network, balancer_sysctls, render, steer_config, steer_variables
+from ..namespaces import Network, alive
+from .conftest import BACKEND, PUBLIC, PYTHONPATH, balancer_sysctls, render, steer_config, steer_variables
 
 CLIENT = {"ip": "10.80.0.5", "ip6": "fd00:80::5"}
 CLIENTS = {"ip": "10.80.0.0/16", "ip6": "fd00:80::/48"}
@@ -93,12 +94,7 @@ class ReturnPath(Network):
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReturnPath]:
-    site = ReturnPath(tmp_path_factory.mktemp("return"))
-    try:
-        site.build()
-        yield site
-    finally:
-        site.close()
+    yield from alive(ReturnPath(tmp_path_factory.mktemp("return")))
 
 
 pytestmark = [pytest.mark.root, pytest.mark.parametrize("family", FAMILIES)]

@@ -19,7 +19,8 @@ from typing import Any
 
 import pytest
 
-from .conftest import BACKEND, CLIENT_ADDRESSES, NODES, PORT, PUBLIC, PYTHONPATH, Cluster, answered, eventually
+from ..namespaces import alive, eventually
+from .conftest import BACKEND, CLIENT_ADDRESSES, NODES, PORT, PUBLIC, PYTHONPATH, Cluster, answered
 from .test_steering import (  # noqa: F401
     INITIATION,
     send,
@@ -161,12 +162,7 @@ class Snat(Cluster):
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Snat]:
     if os.geteuid() != 0:
         pytest.skip("needs root")
-    cluster = Snat(tmp_path_factory.mktemp("snat"))
-    try:
-        cluster.build()
-        yield cluster
-    finally:
-        cluster.close()
+    yield from alive(Snat(tmp_path_factory.mktemp("snat")))
 
 
 @pytest.fixture(autouse=True)

@@ -12,11 +12,11 @@ from typing import ClassVar
 
 import pytest
 
-from .conftest import BACKEND, CLIENTS, eventually
+from ..namespaces import alive, eventually
+from .conftest import BACKEND, CLIENTS
 from .test_copies import (  # noqa: F401
     OTHERS,
     Trio,
-    alive,
     test_each_of_them_teaches_the_others,
     test_sessions_go_on_at_the_other_balancers_and_back,
     test_the_other_balancers_learn_every_handshake,

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from ...cores import template
-from .conftest import TEMPLATES, eventually
+from ..namespaces import eventually
+from .conftest import TEMPLATES
 
 pytestmark = pytest.mark.root  # a transparent socket
 

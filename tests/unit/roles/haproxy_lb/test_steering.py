@@ -14,7 +14,8 @@ from collections.abc import Iterator
 import pytest
 from wirefleet_steer.elements import client_key
 
-from .conftest import CLIENT_ADDRESSES, NODES, PORT, PUBLIC, Cluster, answered, eventually
+from ..namespaces import eventually
+from .conftest import CLIENT_ADDRESSES, NODES, PORT, PUBLIC, Cluster, answered
 
 pytestmark = pytest.mark.root
 

@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import os
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
 from wirefleet.command import run
 
+from ..namespaces import eventually
 from ..vpn_cluster.conftest import network as network  # a fixture
 
 PORT = 5001
@@ -21,13 +21,6 @@ PORT = 5001
 def key() -> tuple[str, str]:
     private = run(["wg", "genkey"]).strip()
     return private, run(["wg", "pubkey"], stdin=private).strip()
-
-
-def eventually(condition: Callable[[], bool], timeout: float = 20) -> None:
-    end = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < end, "not in time"
-        time.sleep(0.05)
 
 
 @dataclass(frozen=True)

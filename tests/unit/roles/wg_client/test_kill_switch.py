@@ -17,7 +17,7 @@ from wirefleet.command import run
 from wirefleet.config import ConfigError
 from wirefleet_kill_switch.__main__ import Config, load
 
-from .conftest import eventually
+from ..namespaces import eventually
 
 TABLE = "wirefleet_kill_switch"
 RULES = f"table inet {TABLE} {{\nchain output {{ type filter hook output priority filter; policy drop; }}\n}}\n"

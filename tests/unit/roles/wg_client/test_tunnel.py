@@ -9,7 +9,8 @@ import pytest
 from wirefleet.command import CommandError, run
 from wirefleet_client.tunnel import Tunnel
 
-from .conftest import PORT, Client, eventually, key
+from ..namespaces import eventually
+from .conftest import PORT, Client, key
 
 pytestmark = pytest.mark.root
 

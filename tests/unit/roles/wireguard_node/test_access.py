@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from ansible_collections.wirefleet.vpn.plugins.module_utils import _access
 
-from ..haproxy_lb.conftest import Network, eventually
+from ..namespaces import Network, alive, eventually
 from . import rules
 
 CLIENTS = {"staff": 5, "guest": 6, "ward": 7}
@@ -103,12 +103,7 @@ class Private(Network):
 
 @pytest.fixture(scope="module")
 def private(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Private]:
-    private = Private(tmp_path_factory.mktemp("private"))
-    try:
-        private.build()
-        yield private
-    finally:
-        private.close()
+    yield from alive(Private(tmp_path_factory.mktemp("private")))
 
 
 pytestmark = [pytest.mark.root, pytest.mark.parametrize("version", [4, 6])]

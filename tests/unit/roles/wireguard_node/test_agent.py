@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any
@@ -22,6 +22,8 @@ import wirefleet
 import wirefleet_node
 from wirefleet_node.agent import Evaluation
 from wirefleet_node.health import Observation, Verdict
+
+from ..namespaces import eventually
 
 CLONE_NEWNET = 0x40000000  # linux/sched.h
 PYTHONPATH = os.pathsep.join(str(Path(package.__path__[0]).parent) for package in (wirefleet, wirefleet_node))
@@ -148,13 +150,6 @@ class Node:
                 process.wait()
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"not within {seconds} s"
-        time.sleep(0.05)
-
-
 @pytest.fixture
 def node(document: dict[str, Any], tmp_path: Path) -> Iterator[Node]:
     if os.geteuid() != 0:
@@ -187,7 +182,7 @@ def test_the_table_comes_back_after_a_flush(running: Node) -> None:
     before = running.run("nft", "list", "ruleset").stdout
     assert 'oifname "backend" drop' in before
     running.run("nft", "flush", "ruleset")
-    eventually(lambda: running.run("nft", "list", "ruleset").stdout == before, seconds=2)
+    eventually(lambda: running.run("nft", "list", "ruleset").stdout == before, timeout=2)
     eventually(lambda: 'repairs_total{cluster="default",node="n1",what="table"} 1' in running.get("/metrics")[1])
     assert running.get("/healthz")[0] == 200
 
@@ -201,7 +196,7 @@ def test_rules_and_routes_come_back_after_a_link_flap(running: Node) -> None:
     eventually(lambda: running.get("/healthz")[0] == 503)
     assert any("10.9.0.10" in reason for reason in running.reasons())
     running.run("ip", "link", "set", "backend", "up")
-    eventually(lambda: sorted(running.routes()) == sorted(before), seconds=2)
+    eventually(lambda: sorted(running.routes()) == sorted(before), timeout=2)
     assert "fwmark 0xca6c lookup 51820" in running.run("ip", "rule").stdout
     eventually(lambda: running.get("/healthz")[0] == 200)
 
@@ -229,7 +224,7 @@ def test_an_expired_peer_goes_and_stays_away(node: Node, document: dict[str, Any
     eventually(lambda: present() == {keys[1]})
     assert 'wirefleet_node_clients_expired{cluster="default",node="n1"} 1' in node.get("/metrics")[1]
     add()
-    eventually(lambda: present() == {keys[1]}, seconds=30)
+    eventually(lambda: present() == {keys[1]}, timeout=30)
     expiry.write_text("{")
     eventually(lambda: node.get("/healthz")[0] == 503)
     assert any("expiry.json" in reason for reason in node.reasons())
@@ -256,12 +251,12 @@ def test_elements_follow_their_file(node: Node, document: dict[str, Any], tmp_pa
 @pytest.mark.root
 def test_drain_and_undrain(running: Node) -> None:
     assert running.cli("drain", "--reason", "new kernel").returncode == 0
-    eventually(lambda: running.get("/healthz")[0] == 404, seconds=2)
+    eventually(lambda: running.get("/healthz")[0] == 404, timeout=2)
     document = json.loads(running.get("/healthz")[1])
     assert (document["state"], document["drain"]["reason"]) == ("drained", "new kernel")
     assert running.cli("status").returncode == 1
     assert running.cli("undrain").returncode == 0
-    eventually(lambda: running.get("/healthz")[0] == 200, seconds=2)
+    eventually(lambda: running.get("/healthz")[0] == 200, timeout=2)
     status = running.cli("status")
     host = {"kernel": os.uname().release, "wireguard": "userspace"}
     assert (status.returncode, json.loads(status.stdout)) == (0, {**HEALTHY, "host": host})
@@ -279,7 +274,7 @@ def test_drain_and_undrain(running: Node) -> None:
 )
 def test_a_fault_is_told_within_two_seconds(running: Node, command: str, reason: str) -> None:
     running.run(*command.split())
-    eventually(lambda: running.get("/healthz")[0] == 503, seconds=2)
+    eventually(lambda: running.get("/healthz")[0] == 503, timeout=2)
     assert running.reasons() == [reason]
     assert 'wirefleet_node_healthy{cluster="default",node="n1"} 0' in running.get("/metrics")[1]
 
@@ -406,9 +401,9 @@ def test_a_client_is_adopted_and_nothing_else_about_it_changes(running: Node, cl
     assert json.loads(running.get("/v1/peers")[1])["peers"] == []
     status, body = running.adopt({"public_key": client.key, "endpoint": AT})
     assert (status, json.loads(body)["adopting"]) == (200, [client.key])
-    eventually(lambda: client.handshake > 0, seconds=2)
+    eventually(lambda: client.handshake > 0, timeout=2)
     assert client.conf.replace(f"Endpoint = {AT}\n", "") == before, "with its networks, its secret and no keepalive"
-    eventually(lambda: running.get("/v1/peers")[1].count(f'"handshake": {client.handshake}') == 1, seconds=2)
+    eventually(lambda: running.get("/v1/peers")[1].count(f'"handshake": {client.handshake}') == 1, timeout=2)
     seen = json.loads(running.get("/v1/peers")[1])
     assert seen["peers"] == [{"public_key": client.key, "endpoint": AT, "handshake": client.handshake}]
     assert abs(seen["time"] - time.time()) < 5
@@ -433,11 +428,11 @@ def test_the_journal_says_who_is_connected_from_where(node: Node, document: dict
 @pytest.mark.root
 def test_an_old_session_does_not_keep_it_from_beginning_anew(running: Node, client: Client) -> None:
     running.adopt({"public_key": client.key, "endpoint": AT})
-    eventually(lambda: client.handshake > 0, seconds=2)
+    eventually(lambda: client.handshake > 0, timeout=2)
     first = client.handshake
     time.sleep(1.1)  # the clock of handshakes has seconds
     running.adopt({"public_key": client.key, "endpoint": AT})
-    eventually(lambda: client.handshake > first, seconds=2)
+    eventually(lambda: client.handshake > first, timeout=2)
 
 
 @pytest.mark.root

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from ..haproxy_lb.conftest import Network
 from ..haproxy_lb.test_firewall import Site as Sender
+from ..namespaces import Network, alive
 from . import rules
 
 LB = {"ip": "10.9.0.10", "ip6": "fd00:9::10"}
@@ -48,12 +48,7 @@ class Site(Network):
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    site = Site(tmp_path_factory.mktemp("site"))
-    try:
-        site.build()
-        yield site
-    finally:
-        site.close()
+    yield from alive(Site(tmp_path_factory.mktemp("site")))
 
 
 pytestmark = pytest.mark.root

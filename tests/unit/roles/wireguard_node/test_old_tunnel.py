@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import pytest
 from wirefleet.iproute import Route, Rule
 
-from ..haproxy_lb.conftest import Network
+from ..namespaces import Network, alive
 from . import rules
 
 CLIENT = {4: "10.80.0.2", 6: "fd00:80::2"}
@@ -55,12 +55,7 @@ class Site(Network):
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    site = Site(tmp_path_factory.mktemp("site"))
-    try:
-        site.build()
-        yield site
-    finally:
-        site.close()
+    yield from alive(Site(tmp_path_factory.mktemp("site")))
 
 
 pytestmark = pytest.mark.root

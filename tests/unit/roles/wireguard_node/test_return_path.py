@@ -17,7 +17,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ..haproxy_lb.conftest import Network, eventually
+from ..namespaces import Network, alive, eventually
 from . import rules
 
 SERVER = {4: "10.20.0.80", 6: "fd00:20::80"}
@@ -102,12 +102,7 @@ def outcome(talk: subprocess.Popen[bytes], word: str) -> str:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    site = Site(tmp_path_factory.mktemp("site"))
-    try:
-        site.build()
-        yield site
-    finally:
-        site.close()
+    yield from alive(Site(tmp_path_factory.mktemp("site")))
 
 
 pytestmark = pytest.mark.root
