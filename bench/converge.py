@@ -56,11 +56,12 @@ ADDING_CHANGES = {
     "Peers | Say how full the networks are, and which ledger this node knows",
 }
 PEER = "githubixx.ansible_role_wireguard"
-# Debian's package `wireguard`, which the role installs, would bring a compiler for a module of the machine's kernel.
+# The role asks for facts that come from lsb_release. Debian's package `wireguard`, which it installs, would bring a
+# compiler for a module of the machine's kernel.
 PREPARATION = """
 set -e
 apt-get -qq update
-apt-get -qq install --yes --no-install-recommends wireguard-tools wireguard-go
+apt-get -qq install --yes --no-install-recommends wireguard-tools wireguard-go lsb-release
 mkdir -p /tmp/module/DEBIAN
 printf '%s\\n' 'Package: kernel-of-the-machine' 'Version: 1' 'Architecture: all' \
   'Maintainer: bench' 'Description: stands for its module' 'Provides: wireguard-modules (= 1.0.0)' \
