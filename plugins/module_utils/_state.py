@@ -61,7 +61,8 @@ def choose_secret(name: str, given: str | None, on_nodes: Mapping[str, str], sto
 
     if len(held) > 1:
         listed = "; ".join(f"{', '.join(nodes)}{describe(value)}" for value, nodes in held.items())
-        raise StateError(f"the nodes do not have the same {name} secret: {listed}")
+        hint = "; if rotate_keys did not come to its end, run it again" if name == "service" else ""
+        raise StateError(f"the nodes do not have the same {name} secret: {listed}{hint}")
     if held and given and given not in held:
         live, nodes = next(iter(held.items()))
         raise StateError(

@@ -57,8 +57,14 @@ def connect(phone: Host, conf: Path, web: dict[int, str]) -> Callable[[], None]:
 def play(lab: Lab, infra: InfraRepository, tmp_path: Path) -> Play:
     """Run a playbook with variables; those who are `gone` are out of the inventory, and others are `besides` it."""
 
-    def run(name: str, gone: tuple[str, ...] = (), besides: tuple[Path, ...] = (), **variables: str) -> Run:
-        extra = [f"--extra-vars={name}={value}" for name, value in variables.items()]
+    def run(
+        name: str,
+        gone: tuple[str, ...] = (),
+        besides: tuple[Path, ...] = (),
+        options: tuple[str, ...] = (),
+        **variables: str,
+    ) -> Run:
+        extra = [*options, *(f"--extra-vars={name}={value}" for name, value in variables.items())]
         inventory = lab.inventory
         if gone:
             inventory = tmp_path / "infra"

@@ -36,6 +36,11 @@ def node_of(cluster: Cluster, phone: Host) -> str:
     return max(handshakes, key=lambda name: handshakes[name])
 
 
+def kept_here(lab: Lab) -> list[str]:
+    """The cluster's secrets on the controller."""
+    return sorted(path.name for path in (lab.directory / "state" / "keys").glob("*.key"))
+
+
 def said(play: Play) -> str:
     run = play("rotate_keys", vpn_rotate="status")
     run.assert_unchanged()
@@ -45,6 +50,8 @@ def said(play: Play) -> str:
 def test_what_is_not_meant_is_refused(play: Play, overlapping: Play) -> None:
     play("rotate_keys", **ROTATE).assert_refused("Nothing was changed. vpn_old_port")
     overlapping("site").assert_refused("begin with rotate_keys")
+    overlapping("rotate_keys", vpn_rotate="status").assert_refused("begin with rotate_keys")
+    overlapping("rotate_keys", options=("--check",), **ROTATE).assert_refused("a new service key can not be tried")
     run = overlapping("rotate_keys", vpn_rotate="service")
     run.assert_refused("Nothing was changed. If this is what you want")
     assert "Managed clients (2) move in this run" in " ".join(run.output.split())
@@ -83,9 +90,15 @@ def test_clients_move_in_their_own_time(
     assert "Not heard with the new service key yet: alice" in " ".join(run.output.split())
 
 
-def test_both_keys_serve_until_that_is_over(overlapping: Play, phone: Host, c1: Client, web: dict[int, str]) -> None:
+def test_both_keys_serve_until_that_is_over(
+    lab: Lab, play: Play, overlapping: Play, phone: Host, c1: Client, web: dict[int, str]
+) -> None:
     overlapping("site").assert_unchanged()
-    overlapping("rotate_keys", **ROTATE).assert_refused("The service key before this one still serves on port 51820")
+    overlapping("rotate_keys", **ROTATE).assert_refused("the service key before this one still serves on port 51820")
+    # The inventory from before, and a run that would do a part of the end.
+    play("site").assert_refused("wg0 (vpn_interface) serves an old service key")
+    play("site", besides=(OVER,), options=("--tags", "peers")).assert_refused("run of site without --tags")
+    assert kept_here(lab) == ["old-psk.key", "old-service.key", "psk.key", "service.key"]
     assert "Not heard with the new service key yet: alice" in said(overlapping)
     for url in (f"http://{web[4]}/", f"http://[{web[6]}]/"):
         assert "wirefleet lab" in c1.get(url)
@@ -114,6 +127,7 @@ def test_who_has_not_moved_is_carried_over_to_other_nodes(
 
 
 def test_the_last_one_moves_and_the_old_key_ends(
+    lab: Lab,
     play: Play,
     overlapping: Play,
     cluster: Cluster,
@@ -136,6 +150,7 @@ def test_the_last_one_moves_and_the_old_key_ends(
         assert run.code == 0, run.output
     figures.add("the old service key ends: pings lost by two clients", f"{one.lost}, {other.lost}")
     assert (one.lost, other.lost) == (0, 0), f"{one}; {other}"
+    assert kept_here(lab) == ["psk.key", "service.key"]
     for node in cluster.nodes.values():
         assert sorted(node.check_output("wg show interfaces").split()) == ["wf0", "wg1"]
         assert sorted(node.check_output("ls /etc/wirefleet/default/keys").split()) == [

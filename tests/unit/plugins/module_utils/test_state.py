@@ -90,7 +90,8 @@ def test_given_comes_before_nodes_and_nodes_before_the_store(
             {"n3": TWO, "n1": ONE, "n2": ONE},
             None,
             "the nodes do not have the same service secret:"
-            f" n1, n2 (public key {public_key(ONE)}); n3 (public key {public_key(TWO)})",
+            f" n1, n2 (public key {public_key(ONE)}); n3 (public key {public_key(TWO)})"
+            "; if rotate_keys did not come to its end, run it again",
         ),
         ("psk", None, {"n2": TWO, "n1": ONE}, ONE, "the nodes do not have the same psk secret: n1; n2"),
         (
