@@ -100,6 +100,7 @@ def ordeal(
         begin = time.monotonic()
         finished(infra, lab, devices, playbook)
         took[playbook] = time.monotonic() - begin
+    book.audit()  # before the first of them leaves
     killed: list[str] = []
     with Ping(c1.host, web[4], interval=0.2) as ping:
         while len(killed) < KILLS:
