@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +20,14 @@ def eventually(condition: Callable[[], Any], timeout: float = 20.0, interval: fl
         assert time.monotonic() < deadline, f"not within {timeout} s"
         time.sleep(interval)
     return value
+
+
+def listens(device: str, sockets: str) -> bool:
+    """Whether wireguard-go takes commands for the device, by what /proc/net/unix says where it runs.
+
+    Asking `wg` too early does harm: it removes a control socket that does not listen yet, and wireguard-go gives up.
+    """
+    return bool(re.search(rf" 00010000 .*/wireguard/{device}\.sock$", sockets, re.MULTILINE))
 
 
 class Network:
@@ -70,7 +79,7 @@ class Network:
         log = self.directory / f"{device}.log"
         with log.open("wb") as output:
             process = self.start(name, "wireguard-go", "-f", device, stdout=output, stderr=output)
-        eventually(lambda: process.poll() is not None or device in self.run(name, "wg", "show", "interfaces"), 30)
+        eventually(lambda: process.poll() is not None or listens(device, self.run(name, "cat", "/proc/net/unix")), 30)
         assert process.poll() is None, log.read_text()
         self.run(name, "wg", "setconf", device, "/dev/stdin", stdin=config)
         for address in addresses:

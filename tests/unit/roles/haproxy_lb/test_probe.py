@@ -16,7 +16,7 @@ from wirefleet.command import CommandError, run
 from wirefleet_steer import probe
 from wirefleet_steer.haproxy import Report
 
-from ..namespaces import eventually
+from ..namespaces import eventually, listens
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def tunnel(network: None) -> Iterator[Tunnel]:
     try:
         for name in names:
             processes.append(subprocess.Popen(["wireguard-go", "-f", name], stderr=subprocess.DEVNULL))
-            eventually(lambda name=name: name in run(["wg", "show", "interfaces"]).split())  # type: ignore[misc]
+            eventually(lambda name=name: listens(name, run(["cat", "/proc/net/unix"])))  # type: ignore[misc]
         setconf(names[1], f"PrivateKey = {node_private}\nListenPort = 5001", behind_node, secret)
         setconf(names[0], f"PrivateKey = {probe_private}", behind_probe, secret)
         yield Tunnel(names[0], names[1], node_public)

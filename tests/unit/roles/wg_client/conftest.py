@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import pytest
 from wirefleet.command import run
 
-from ..namespaces import eventually
+from ..namespaces import eventually, listens
 from ..vpn_cluster.conftest import network as network  # a fixture
 
 PORT = 5001
@@ -55,7 +55,7 @@ def client(network: None) -> Iterator[Client]:
             (names[0], f"[Interface]\nPrivateKey = {private}\n[Peer]\n{there}"),
         ):
             processes.append(subprocess.Popen(["wireguard-go", "-f", name], stderr=subprocess.DEVNULL))
-            eventually(lambda name=name: name in run(["wg", "show", "interfaces"]).split())  # type: ignore[misc]
+            eventually(lambda name=name: listens(name, run(["cat", "/proc/net/unix"])))  # type: ignore[misc]
             run(["wg", "setconf", name, "/dev/stdin"], stdin=document)
             run(["ip", "link", "set", name, "up"])
         made = Client(*names, public, service_public)

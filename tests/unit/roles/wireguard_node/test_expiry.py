@@ -16,6 +16,7 @@ from wirefleet_node import expiry
 from wirefleet_node.expiry import Expiries, Expiry, load
 from wirefleet_node.watched import Watched
 
+from ..namespaces import eventually, listens
 from ..vpn_cluster.conftest import network as network  # a fixture
 
 
@@ -100,10 +101,7 @@ def interface(network: None) -> Iterator[str]:
     name = f"wfe{os.getpid() % 100000}"
     process = subprocess.Popen(["wireguard-go", "-f", name], stderr=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + 10
-        while name not in run(["wg", "show", "interfaces"]).split():
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        eventually(lambda: listens(name, run(["cat", "/proc/net/unix"])))
         yield name
     finally:
         process.terminate()  # not kill: it removes its control socket
