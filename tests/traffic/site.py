@@ -35,6 +35,11 @@ class Run:
     code: int
     output: str
 
+    @property
+    def said(self) -> str:
+        """What it printed, however the terminal broke the lines."""
+        return " ".join(self.output.split())
+
     def total(self, what: str) -> int:
         """The recap's column, such as "changed", over all hosts."""
         return sum(int(count) for count in re.findall(rf"\b{what}=(\d+)", self.output))
@@ -47,7 +52,7 @@ class Run:
     def assert_refused(self, because: str) -> None:
         """It failed for this reason, before it changed anything on any host."""
         assert self.code != 0, self.output
-        assert because in " ".join(self.output.split()), self.output
+        assert because in self.said, self.output
         assert self.total("changed") == 0, self.output
 
 

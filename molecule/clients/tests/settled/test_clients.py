@@ -63,7 +63,7 @@ def test_what_can_not_be_is_refused_all_at_once(lab: Lab, infra: InfraRepository
     finally:
         (lab.directory / "clients" / "bad.yml").unlink()
     run.assert_refused("Nothing was changed. ")
-    said = " ".join(run.output.split())
+    said = run.said
     for complaint in (
         "'../alice' is no usable name",
         "AllowedIPs = 0.0.0.0/0' is no usable name",

@@ -123,7 +123,7 @@ def test_an_update_goes_from_node_to_node(cluster: Cluster, operator: Operator) 
     stopped = operator.play("rolling_update", vpn_update_tasks=tasks, broken="n2")
     assert stopped.code != 0
     assert "The update stopped at n2" in stopped.output
-    assert "Not touched: n3" in " ".join(stopped.output.split())
+    assert "Not touched: n3" in stopped.said
     now = starts_of_wireguard(cluster)
     assert {name for name in now if now[name] != before[name]} == {"n1", "n2"}
     assert {name: row["kernel"] != "up" for name, row in cluster.states().items()} == {
@@ -149,7 +149,7 @@ def test_a_dead_node_is_a_line_in_the_table_and_stops_an_update(lab: Lab, cluste
         assert seen["reason"].startswith("can not be reached"), seen
         stopped = operator.play("rolling_update", vpn_update_tasks=str(operator.tasks))
         assert stopped.code != 0
-        said = " ".join(stopped.output.split())
+        said = stopped.said
         assert "n1: can not be reached" in said, stopped.output
         assert "Not touched: n1, n2, n3." in said, stopped.output
         assert stopped.total("changed") == 0

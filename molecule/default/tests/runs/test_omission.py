@@ -77,6 +77,6 @@ def test_a_client_that_is_missing_is_an_error(
     run = infra.site(inventory(mistake), options=options)
     assert run.code != 0, run.output
     # However the terminal breaks the lines.
-    assert complaint in " ".join(run.output.split()), run.output
+    assert complaint in run.said, run.output
     assert run.total("changed") == 0, run.output
     assert everybody(cluster) == before

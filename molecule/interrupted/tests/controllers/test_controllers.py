@@ -63,11 +63,6 @@ def controllers(
     return first, second
 
 
-def said(run: Run) -> str:
-    """However the terminal breaks the lines."""
-    return " ".join(run.output.split())
-
-
 @pytest.mark.usefixtures("controllers")
 def test_who_was_there_stays(both: Devices, book: Book) -> None:
     book.audit()
@@ -82,7 +77,7 @@ def test_two_add_clients_at_once(controllers: tuple[Controller, Controller], bot
     runs = {controller: run.end() for controller, run in going.items()}
     losers = [controller for controller, run in runs.items() if run.code]
     assert len(losers) == 1, "\n".join(run.output for run in runs.values())
-    told = said(runs[losers[0]])
+    told = runs[losers[0]].said
     assert LOST_ON_A_NODE in told or LOST_BEFORE in told, told
     assert runs[losers[0]].total("changed") == 0, told
     book.audit()
@@ -91,7 +86,7 @@ def test_two_add_clients_at_once(controllers: tuple[Controller, Controller], bot
     # Its inventory has not heard of the other one's client, and may not remove it.
     run = losers[0].run()
     assert run.code, run.output
-    assert LOST_BEFORE in said(run), run.output
+    assert LOST_BEFORE in run.said, run.output
     assert run.total("changed") == 0, run.output
 
     run = losers[0].has(both, mine, theirs).run()
@@ -126,7 +121,7 @@ def test_a_run_that_was_overtaken_stops(
         going.go_on()
     run = going.end()
     assert run.code, run.output
-    assert OVERTAKEN in said(run), run.output
+    assert OVERTAKEN in run.said, run.output
     book.audit()
     book.assert_served({*everybody, *mine, *theirs})
 
@@ -198,5 +193,5 @@ def test_a_hand_out_is_not_removed_by_a_run_that_was_overtaken(
         going.go_on()
     run = going.end()
     assert run.code, run.output
-    assert OVERTAKEN in said(run), run.output
+    assert OVERTAKEN in run.said, run.output
     assert handed_out(controller.state, "heidi") == book.devices()["heidi"]["public_key"]

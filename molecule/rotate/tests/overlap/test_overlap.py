@@ -44,7 +44,7 @@ def kept_here(lab: Lab) -> list[str]:
 def said(play: Play) -> str:
     run = play("rotate_keys", vpn_rotate="status")
     run.assert_unchanged()
-    return " ".join(run.output.split())
+    return run.said
 
 
 def test_what_is_not_meant_is_refused(play: Play, overlapping: Play) -> None:
@@ -54,7 +54,7 @@ def test_what_is_not_meant_is_refused(play: Play, overlapping: Play) -> None:
     overlapping("rotate_keys", options=("--check",), **ROTATE).assert_refused("a new service key can not be tried")
     run = overlapping("rotate_keys", vpn_rotate="service")
     run.assert_refused("Nothing was changed. If this is what you want")
-    assert "Managed clients (2) move in this run" in " ".join(run.output.split())
+    assert "Managed clients (2) move in this run" in run.said
 
 
 def test_clients_move_in_their_own_time(
@@ -87,7 +87,7 @@ def test_clients_move_in_their_own_time(
     for node in cluster.nodes.values():
         assert [node.check_output("wg show %s public-key", name) for name in ("wg0", "wg1")] == [old, new]
     assert phone.check_output("wg show vpn peers") == old
-    assert "Not heard with the new service key yet: alice" in " ".join(run.output.split())
+    assert "Not heard with the new service key yet: alice" in run.said
 
 
 def test_both_keys_serve_until_that_is_over(
