@@ -9,22 +9,23 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 DEFAULT_ROUTES = frozenset({"0.0.0.0/0", "::/0"})
+SSH = frozenset({"ssh", "smart", "paramiko", "paramiko_ssh"})  # connection plugins
 
 
 def problems(client: Mapping[str, Any], others: Iterable[Mapping[str, Any]]) -> list[str]:
     """Name the variable and its value for each thing that would go wrong on the host.
 
-    `client`: {cluster, foreign (the file of the interface, if it is somebody else's), interface, transport,
-    probe_interface, shim_port, kill_switch, kill_switch_allow, allowed_networks, client_networks, connection (the value
-    of SSH_CONNECTION, empty for a connection of another kind)}.
+    `client`: {cluster, foreign (whether the file of the interface is somebody else's), interface, transport,
+    probe_interface, shim_port, kill_switch, kill_switch_allow, allowed_networks, client_networks, connection_kind (of
+    Ansible), connection (the value of SSH_CONNECTION there)}.
     `others`: the configurations of the daemons that clients of other clusters have on the host, of their watcher
     {cluster, shim: {port}, probe_interface}, of their kill switch {cluster, table}.
     """
     found = []
     if client["foreign"]:
         found.append(
-            f"wg_client_interface is {client['interface']}, but {client['foreign']} is not this cluster's: choose"
-            " another name, or move the file away"
+            f"wg_client_interface is {client['interface']}, but /etc/wireguard/{client['interface']}.conf is not this"
+            " cluster's: choose another name, or move the file away"
         )
     for other in others:
         found += _clashes(client, other)
@@ -59,6 +60,8 @@ def _kill_switch(client: Mapping[str, Any]) -> list[str]:
             "wg_client_kill_switch is true, but wg_client_allowed_networks has neither 0.0.0.0/0 nor ::/0: it would"
             " block all that does not go through the tunnel"
         )
+    if client["connection_kind"].rpartition(".")[2] in SSH and not client["connection"]:
+        found.append("wg_client_kill_switch is true, and the host does not say where this connection comes from")
     if client["connection"] and not found:
         controller, _port, host, *_rest = client["connection"].split()
         if not _within(controller, allowed) and not _within(host, map(ipaddress.ip_network, client["client_networks"])):

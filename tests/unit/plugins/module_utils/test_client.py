@@ -10,7 +10,7 @@ from ansible_collections.wirefleet.vpn.plugins.module_utils._client import probl
 
 PLAIN = {
     "cluster": "second",
-    "foreign": "",
+    "foreign": False,
     "interface": "wg0",
     "transport": "udp",
     "probe_interface": "wfudp",
@@ -19,6 +19,7 @@ PLAIN = {
     "kill_switch_allow": [],
     "allowed_networks": ["10.20.0.0/16"],
     "client_networks": ["10.80.0.0/16", "fd00:80::/48"],
+    "connection_kind": "ssh",
     "connection": "192.0.2.1 50000 192.0.2.9 22",
 }
 FULL = {"kill_switch": True, "allowed_networks": ["0.0.0.0/0", "::/0"], "kill_switch_allow": ["192.0.2.0/24"]}
@@ -33,7 +34,11 @@ KILL_SWITCH = {"cluster": "default", "table": "wirefleet_kill_switch", "rules": 
         pytest.param({}, [WATCHER, KILL_SWITCH], id="beside another, over UDP"),
         pytest.param({"transport": "tcp", "shim_port": "51832"}, [WATCHER], id="beside another, with another port"),
         pytest.param(FULL, [], id="a kill switch that allows the controller"),
-        pytest.param({**FULL, "connection": ""}, [], id="a connection of another kind"),
+        pytest.param(
+            {**FULL, "connection_kind": "containers.podman.podman", "connection": ""},
+            [],
+            id="a connection of another kind",
+        ),
         pytest.param({**FULL, "connection": "::ffff:192.0.2.1 1 ::ffff:192.0.2.9 22"}, [], id="over a socket of IPv6"),
         pytest.param({**FULL, "connection": "fe80::1%eth0 1 fe80::2%eth0 22", "kill_switch_allow": ["fe80::/10"]}, []),
         pytest.param({**FULL, "connection": "203.0.113.1 1 10.80.0.5 22"}, [], id="a controller behind the tunnel"),
@@ -46,13 +51,14 @@ def test_nothing_stands_against_it(client: dict[str, Any], others: list[dict[str
 @pytest.mark.parametrize(
     ("client", "others", "complaint"),
     [
-        ({"foreign": "/etc/wireguard/wg0.conf"}, [], "wg_client_interface is wg0, but /etc/wireguard/wg0.conf is not"),
+        ({"foreign": True}, [], "wg_client_interface is wg0, but /etc/wireguard/wg0.conf is not"),
         ({"transport": "tcp"}, [WATCHER], "wg_client_shim_port is 51822, which the client of the cluster default"),
         (
             {"transport": "auto", "shim_port": "51832"},
             [WATCHER],
             "wg_client_probe_interface is wfudp, which the client of the cluster default",
         ),
+        ({**FULL, "connection": ""}, [], "the host does not say where this connection comes from"),
         (FULL, [KILL_SWITCH], "wg_client_kill_switch is true, and the client of the cluster default"),
         ({**FULL, "allowed_networks": ["10.20.0.0/16"]}, [], "wg_client_allowed_networks has neither"),
         (
