@@ -110,5 +110,9 @@ def test_the_second_is_left(
         assert client.host.run("ip link show wg1").failed
         assert not client.answered(web2[4])
     infra.site(lab.inventory).assert_unchanged()
+    # Nor is what has the name of an interface that was its own once.
+    absent = ("--extra-vars", "wg_client_state=absent", "--extra-vars", "wg_client_interface=wg0")
+    infra.site(lab.inventory, options=(*SECOND, *absent)).assert_unchanged()
+    assert cluster.clients["c1"].answered(web[4])
     assert len(peers(cluster.nodes["n1"], "allowed-ips")) == 3, "two clients, and a probe"
     assert len(peers(lab.host("n2"), "allowed-ips")) == 1, "a probe"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a run leaves out stays as it is, or the run is refused. Nobody disappears by omission."""
+"""What a run leaves out, or is somebody else's, stays as it is, or the run is refused. Nobody goes by omission."""
 
 from __future__ import annotations
 
@@ -80,3 +80,27 @@ def test_a_client_that_is_missing_is_an_error(
     assert complaint in run.said, run.output
     assert run.total("changed") == 0, run.output
     assert everybody(cluster) == before
+
+
+@pytest.mark.parametrize(
+    ("host", "interface", "variable"),
+    [("n1", "vpn9", "vpn_interface"), ("lb1", "mesh9", "vpn_mesh_interface")],
+    ids=["of a node", "of a mesh"],
+)
+def test_an_interface_of_somebody_else_is_refused(
+    lab: Lab, infra: InfraRepository, host: str, interface: str, variable: str
+) -> None:
+    file = f"/etc/wireguard/{interface}.conf"
+    lab.host(host).check_output(
+        "umask 077; { echo [Interface]; echo PrivateKey = $(wg genkey); } > %s; md5sum %s > /run/before", file, file
+    )
+    run = infra.site(lab.inventory, options=("--extra-vars", f"{variable}={interface}"))
+    run.assert_refused(f"Nothing was changed. {host}: {variable} is {interface}, which is not of the cluster default")
+    lab.host(host).check_output("md5sum --check /run/before && rm %s /run/before", file)
+
+
+def test_names_of_groups_in_the_inventory_are_refused(lab: Lab, infra: InfraRepository, tmp_path: Path) -> None:
+    """The plays do not see them there."""
+    groups = tmp_path / "groups.yml"
+    groups.write_text("all: {vars: {vpn_balancers_group: lab_web}}")
+    infra.site(lab.inventory, groups).assert_refused("Nothing was changed. lb1: it is in none of the groups")

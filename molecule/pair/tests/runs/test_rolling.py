@@ -29,7 +29,7 @@ def test_a_balancer_is_replaced_by_a_fresh_host(lab: Lab, pair: Pair, figures: F
     active, other = pair.roles()
     with pair.watched() as seen:
         pair.wipe(other)
-        replaced = ("--extra-vars", f'{{"vpn_replaced_hosts": ["{other}"]}}')
+        replaced = ("--extra-vars", f"vpn_replaced_hosts={other}")
         run = site_of_checkout(lab.inventory, options=(*replaced, "--extra-vars", CHANGE))
     assert run.code == 0, run.output
     figures.add("a balancer replaced by a fresh host: pings lost", f"{seen.lost} of {seen.sent}")

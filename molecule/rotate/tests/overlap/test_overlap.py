@@ -69,7 +69,8 @@ def test_clients_move_in_their_own_time(
     web: dict[int, str],
     figures: Figures,
 ) -> None:
-    assert play("clients").code == 0
+    # Both in one run: the second has a plan of its own.
+    assert play("clients", options=("wirefleet.vpn.site",)).code == 0
     connect()
     conf.unlink()  # delivered
     old = c1.service_key
@@ -97,7 +98,9 @@ def test_both_keys_serve_until_that_is_over(
     overlapping("rotate_keys", **ROTATE).assert_refused("the service key before this one still serves on port 51820")
     # The inventory from before, and a run that would do a part of the end.
     play("site").assert_refused("wg0 (vpn_interface) serves an old service key")
-    play("site", besides=(OVER,), options=("--tags", "peers")).assert_refused("run of site without --tags")
+    play("site", options=("--limit", "lb1")).assert_refused("wg0 (vpn_interface) serves an old service key")
+    for part in (("--tags", "peers"), ("--limit", "lb1"), ("--limit", "n1")):
+        play("site", besides=(OVER,), options=part).assert_refused("run of site without --tags and for all nodes")
     assert kept_here(lab) == ["old-psk.key", "old-service.key", "psk.key", "service.key"]
     assert "Not heard with the new service key yet: alice" in said(overlapping)
     for url in (f"http://{web[4]}/", f"http://[{web[6]}]/"):
