@@ -6,13 +6,15 @@ from __future__ import annotations
 
 import itertools
 import json
+from pathlib import Path
 from typing import Any
 
 from traffic.hosts import Lab
-from traffic.pair import Pair, Watched
-from traffic.site import site_of_checkout
+from traffic.pair import BALANCERS, Pair, Watched
+from traffic.site import play_of_checkout
 
 LAB = "pair"
+SPARE = "lb3"
 
 
 class Balancers:
@@ -22,6 +24,8 @@ class Balancers:
         self.lab = Lab(LAB)
         self.pair = Pair(self.lab)
         self._rates = itertools.cycle((51, 52))
+        # What makes the spare host a balancer, beside the lab's own inventory.
+        self._three = Path(self.lab.directory, "three.yml")
 
     def balancer_killed(self) -> Watched:
         active, other = self.pair.roles()
@@ -32,9 +36,6 @@ class Balancers:
         finally:
             self.lab.befall("mend", active)
         return seen
-
-    def tcp_path_balancer_killed(self) -> Watched:
-        return self.balancer_killed()
 
     def balancer_takeover(self) -> Watched:
         active, other = self.pair.roles()
@@ -56,7 +57,21 @@ class Balancers:
             self._site(haproxy_lb_source_rate=next(self._rates))
         return seen
 
+    def balancer_added(self) -> Watched:
+        """A third one joins, and leaves when its part is over."""
+        self.pair.roles()
+        self._three.write_text(json.dumps({"haproxy_lbs": {"hosts": {SPARE: {}}}}))
+        # After the first time it was decommissioned, and has other keys.
+        with self.pair.watched() as seen:
+            self._play("site", self._three, vpn_replaced_hosts=[SPARE])
+        Pair(self.lab, balancers=(*BALANCERS, SPARE)).roles()
+        self._play("decommission", self._three, vpn_target=SPARE)
+        return seen
+
     def _site(self, **variables: Any) -> None:
-        run = site_of_checkout(self.lab.inventory, options=("--extra-vars", json.dumps(variables)))
+        self._play("site", **variables)
+
+    def _play(self, playbook: str, *inventories: Path, **variables: Any) -> None:
+        run = play_of_checkout(playbook, self.lab.inventory, *inventories, options=("-e", json.dumps(variables)))
         if run.code:
             raise RuntimeError(run.output)

@@ -67,6 +67,13 @@ printf '%s\\n' 'Package: kernel-of-the-machine' 'Version: 1' 'Architecture: all'
   > /tmp/module/DEBIAN/control
 dpkg-deb --build /tmp/module /tmp/module.deb && apt-get -qq install --yes /tmp/module.deb
 """
+PEER_VARIABLES = {
+    "wireguard_install_kernel_module": False,
+    "wireguard_addresses": ["10.80.255.{{ groups.wireguard_nodes.index(inventory_hostname) + 1 }}/16"],
+    "wireguard_endpoint": "{{ lab_networks.backend[0] }}",
+    # No route for each peer, as `site` does it.
+    "wireguard_table": "off",
+}
 
 
 @dataclass(frozen=True)
@@ -212,11 +219,12 @@ def measure_peer(
 ) -> dict[str, dict[int, Run]]:
     """The same runs of the peer role."""
     runs: dict[str, dict[int, Run]] = {"first": {}, "second": {}, "add_one": {}}
-    playbook = role / "peer.yml"
+    playbook, peers = role / "peer.yml", unmanaged_peers(clients)
     playbook.write_text(json.dumps([{"hosts": "wireguard_nodes", "gather_facts": False, "roles": [PEER]}]))
 
     def run(count: int) -> Run:
-        done = bench.play(playbook, peer_variables(clients[:count]), ANSIBLE_ROLES_PATH=str(role))
+        given = {**PEER_VARIABLES, "wireguard_unmanaged_peers": dict(peers[:count])}
+        done = bench.play(playbook, given, ANSIBLE_ROLES_PATH=str(role))
         bench.expect(count + len(NODES) - 1)
         return done
 
@@ -231,23 +239,19 @@ def measure_peer(
     return runs
 
 
-def peer_variables(clients: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def unmanaged_peers(clients: Sequence[Mapping[str, Any]]) -> list[tuple[str, dict[str, str]]]:
     """The same peers, each with a pre-shared key and an address in each family, as they have it from `site`."""
-    return {
-        "wireguard_install_kernel_module": False,
-        "wireguard_addresses": ["10.80.255.{{ groups.wireguard_nodes.index(inventory_hostname) + 1 }}/16"],
-        "wireguard_endpoint": "{{ lab_networks.backend[0] }}",
-        # No route for each peer, as `site` does it.
-        "wireguard_table": "off",
-        "wireguard_unmanaged_peers": {
-            client["name"]: {
+    return [
+        (
+            client["name"],
+            {
                 "public_key": client["public_key"],
                 "preshared_key": base64.b64encode(secrets.token_bytes(32)).decode(),
                 "allowed_ips": f"{ip_address('10.80.0.10') + number}/32, {ip_address('fd00:80::10') + number}/128",
-            }
-            for number, client in enumerate(clients)
-        },
-    }
+            },
+        )
+        for number, client in enumerate(clients)
+    ]
 
 
 # ---- What is printed

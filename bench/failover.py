@@ -10,11 +10,13 @@ The times are those of the download's longest stall, the greatest one is also "t
 downloads that ended early or with other bytes than the server's.
 
 In ``balancer_killed`` and ``balancer_takeover`` the active balancer of the lab `pair` loses its cables, or hands over:
-"new_handshakes" counts the clients whose session that has ended. In ``balancer_replaced`` a fresh host takes the place
-of the other one, and in ``balancers_updated`` both restart all they run for another configuration: three times at most,
-since each takes a run of the playbook. Two clients ping meanwhile, fifty times a second.
+"new_handshakes" counts the clients whose session that has ended. In ``balancer_added`` a third one joins, in
+``balancer_replaced`` a fresh host takes the place of the other one, and in ``balancers_updated`` both restart all they
+run for another configuration: three times at most, since each takes a run of the playbook. Two clients ping meanwhile,
+fifty times a second.
 
-In the ``tcp_path_…`` events the clients come over TCP (``vpn_tcp``), through HAProxy and a shim.
+In the ``tcp_path_…`` events the clients come over TCP (``vpn_tcp``), through HAProxy and a shim; in the ``snat_…`` ones
+nodes get clients' packets from an address of the balancer (``vpn_forwarding: snat``).
 
 In the events ``node_killed_1000`` and ``node_killed_10000`` that many simulated clients (bench/simulated.py), of which
 every second one is idle, are at one node when it dies. Measured is, for each, the time from its death until it answers
@@ -51,10 +53,21 @@ from traffic.ping import Ping  # noqa: E402
 LAB = "bench"
 SIMULATED = {"node_killed_1000": 1_000, "node_killed_10000": 10_000}
 ROUTED = ("tcp_drain", "tcp_node_killed")
-PLAYBOOK_RUNS = ("balancer_replaced", "balancers_updated")
-BALANCERS = ("balancer_killed", "balancer_takeover", *PLAYBOOK_RUNS, "tcp_path_balancer_killed")
+# Prefixes of events that happen to a cluster that is set up otherwise.
+VARIANTS: dict[str, Mapping[str, object]] = {
+    "tcp_path_": {"vpn_tcp": True, "wg_client_transport": "tcp"},
+    "snat_": {"vpn_forwarding": "snat", "vpn_return_path": "nat"},
+}
+PLAYBOOK_RUNS = ("balancer_added", "balancer_replaced", "balancers_updated")
+BALANCERS = (
+    "balancer_killed",
+    "balancer_takeover",
+    *PLAYBOOK_RUNS,
+    "tcp_path_balancer_killed",
+    "snat_balancer_killed",
+    "snat_balancer_takeover",
+)
 MOST_RUNS = 3
-OVER_TCP = ("tcp_path_node_killed", "tcp_path_balancer_killed")
 CROWDED = "n1"  # the node that has them all
 BEFORE, AFTER = 2.0, 5.0  # seconds of pings around what happens
 DOWNLOAD_SECONDS = 10.0  # longer than what happens, and what comes before it
@@ -77,7 +90,7 @@ table {family} roaming {{
   }}
 }}
 """
-ROW = "{:18} {n:>3} {median_s:>9} {max_s:>9} {lost:>6} {sent:>6}"
+ROW = "{:24} {n:>3} {median_s:>9} {max_s:>9} {lost:>6} {sent:>6}"
 
 
 @dataclass(frozen=True)
@@ -272,9 +285,6 @@ class Bench:
             self.lab.befall("kill", node)
         return stream
 
-    def tcp_path_node_killed(self, client: Client) -> Ping:
-        return self.node_killed(client)
-
     def node_killed_stock(self, client: Client) -> Ping:
         """The same without adoption, which is what WireGuard's own timers can do."""
         with self.without_adoption():
@@ -311,6 +321,7 @@ EVENTS = (
     # Last, because the cluster is set up otherwise for them.
     *ROUTED,
     "tcp_path_node_killed",
+    "snat_node_killed",
     *SIMULATED,
     *BALANCERS,
 )
@@ -342,7 +353,7 @@ def main() -> int:
         elif event in BALANCERS:
             figures[event] = measure_balancers(balancers, event, options.repetitions)
         else:
-            figures[event] = measure(bench, getattr(bench, event), options.repetitions)
+            figures[event] = measure(bench, getattr(bench, plain(event)), options.repetitions)
         print(ROW.format(event, **figures[event]), flush=True)
     print(json.dumps(figures))
     return 0
@@ -352,9 +363,14 @@ def setting_of(event: str) -> Mapping[str, object]:
     """The variables of the cluster for an event."""
     if event in SIMULATED:
         return crowd.variables(max(SIMULATED.values()))
-    if event in OVER_TCP:
-        return {"vpn_tcp": True, "wg_client_transport": "tcp"}
-    return {"vpn_return_path": "routed"} if event in ROUTED else {}
+    if event in ROUTED:
+        return {"vpn_return_path": "routed"}
+    return next((variables for prefix, variables in VARIANTS.items() if event.startswith(prefix)), {})
+
+
+def plain(event: str) -> str:
+    """What happens, whatever the cluster is like."""
+    return next((event.removeprefix(prefix) for prefix in VARIANTS if event.startswith(prefix)), event)
 
 
 def measure(bench: Bench, happen: Callable[[Client], Seen], repetitions: int) -> Mapping[str, object]:
@@ -363,7 +379,7 @@ def measure(bench: Bench, happen: Callable[[Client], Seen], repetitions: int) ->
 
 
 def measure_balancers(balancers: Balancers, event: str, repetitions: int) -> Mapping[str, object]:
-    happen: Callable[[], Watched] = getattr(balancers, event)
+    happen: Callable[[], Watched] = getattr(balancers, plain(event))
     if event in PLAYBOOK_RUNS:
         return summary([happen() for _ in range(min(repetitions, MOST_RUNS))])
     seen = [happen() for _ in range(repetitions)]

@@ -157,11 +157,12 @@ def show_death(lab: Lab, cluster: Cluster) -> None:
         begin = time.monotonic()
         lab.befall("kill", node)
         until(f"HAProxy sees {node} down", 30, lambda: cluster.states()[node]["haproxy"].startswith("DOWN"))
-        say(f"HAProxy has seen it and the steering has followed after {time.monotonic() - begin:.1f} s")
+        say(f"wirefleet-steer status shows it down {time.monotonic() - begin:.1f} s after the command to power it off")
         watch(f"waiting for {client.name}", RETURN_SECONDS, lambda: moved(cluster, client, node))
         time.sleep(1)
     survivors = [name for name in cluster.nodes if name != node]
-    say(f"{GREEN}traffic is back after {ping.outage:.1f} s, at {cluster.owner(client, survivors)}{PLAIN}; {ping}")
+    at = cluster.owner(client, survivors)
+    say(f"{GREEN}traffic was away for {ping.outage:.1f} s and is back, at {at}{PLAIN}; {ping}")
     lab.befall("start", node)
     say(f"{node} is back and takes clients again after {cluster.wait(node, 'up'):.1f} s")
 

@@ -50,7 +50,7 @@ def web(lab: Lab) -> dict[int, str]:
     return {version: lab.address("web", "private", version) for version in (4, 6)}
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def figures() -> Figures:
     return FIGURES
 

@@ -335,12 +335,16 @@ class _Planner:
                 )
 
     def _check_returns(self) -> None:
-        """A node that was decommissioned and is still in the inventory would get its keys again by the next run."""
+        """A host that was decommissioned and is still in the inventory would get keys again by the next run."""
         self.problems += [
-            f"{name}: was decommissioned ({entry['released']}) and is still in wireguard_nodes: take it out, or let it"
+            f"{name}: was decommissioned ({entry['released']}) and is still in {group}: take it out, or let it"
             f' join anew with -e \'{{"vpn_replaced_hosts": ["{name}"]}}\''
-            for name in self.settings["nodes"]
-            if (entry := self.known.get(("node", name), {})).get("decommissioned") and entry.get("released")
+            for kind, group, names in (
+                ("node", "wireguard_nodes", self.settings["nodes"]),
+                ("probe", "haproxy_lbs", self.settings["balancers"]),
+            )
+            for name in names
+            if (entry := self.known.get((kind, name), {})).get("decommissioned") and entry.get("released")
             if name not in self.settings["replaced_hosts"]
         ]
 
@@ -532,10 +536,9 @@ class _Planner:
         explicit = {f"client {n}": c["explicit"] for n, c in clients.items() if c["public_key"] and c["explicit"]}
         entries = self._allocate(inner, "client_networks", explicit, ("client", "node", "probe"))
         entries.update(self._allocate(mesh, "mesh_networks", {}, ("mesh",)))
+        self._remember_departures(entries)
         for (kind, name), entry in entries.items():
             if entry.get("released"):
-                if kind == "node" and name in self.settings["leaving"]:
-                    entry["decommissioned"] = True
                 continue
             entry.pop("decommissioned", None)
             if kind == "client":
@@ -554,6 +557,16 @@ class _Planner:
         entries.update({("monitor", n): {"kind": "monitor", "name": n} for n in self.settings["monitors"]})
         self._check_keys(entries)
         return entries
+
+    def _remember_departures(self, entries: dict[Key, Entry]) -> None:
+        """Hosts that were decommissioned are known as such until they join anew, however short their addresses rest."""
+        present = {"node": self.settings["nodes"], "probe": self.settings["balancers"]}
+        for (kind, name), known in self.known.items():
+            leaves = known.get("decommissioned") or name in self.settings["leaving"]
+            if kind in present and leaves and name not in present[kind]:
+                left = {term: value for term, value in known.items() if term not in ("addresses", "former", "underlay")}
+                left = entries.setdefault((kind, name), {**left, "released": known.get("released", self.now)})
+                left["decommissioned"] = True
 
     def _allocate(
         self, names: Iterable[str], networks: str, explicit: Mapping[str, list[str]], kinds: Sequence[str]

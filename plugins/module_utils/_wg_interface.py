@@ -503,8 +503,9 @@ class Interface:
                 if address in self._addresses():
                     self._ip("address", "delete", address, "dev", self.name)
 
-        # IPv6 has an address once, whatever the prefix length: the old length goes first.
-        wanted_ips = {ipaddress.ip_interface(address).ip for address in wanted}
+        # IPv6 has an address once, whatever the prefix length: the old length goes first. With IPv4 the new one comes
+        # first: when the last address goes, the kernel forgets all routes through the interface, whatever their table.
+        wanted_ips = {ipaddress.ip_interface(address).ip for address in wanted if ":" in address}
         delete(frozenset(address for address in surplus if ipaddress.ip_interface(address).ip in wanted_ips))
         add_missing()
         delete(surplus)

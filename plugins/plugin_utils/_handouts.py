@@ -23,7 +23,7 @@ from ansible_collections.wirefleet.vpn.plugins.plugin_utils._handout import Devi
 from ansible_collections.wirefleet.vpn.plugins.plugin_utils._secret_files import SecretFileError, SecretFiles
 
 RECORD = ".written.json"
-CONF, PNG, SVG, HTML = ".conf", ".png", ".svg", ".html"
+SUFFIXES = CONF, PNG, SVG, HTML = ".conf", ".png", ".svg", ".html"
 
 
 @dataclass
@@ -66,7 +66,7 @@ class Handouts:
     def _write(self, device: Device, asked: bool, check: bool, outcome: Outcome) -> None:
         digests, record = self._digests(device), self._records.get(device.name, {})
         if digests == {key: record.get(key) for key in digests}:
-            there = {path.suffix for path in self._files_of(device.name)}
+            there = {suffix for suffix in SUFFIXES if self._path(device.name, suffix).exists()}
             delivered = CONF not in there and not asked
             if delivered or there.issuperset(self._suffixes(device)):
                 return
@@ -110,8 +110,8 @@ class Handouts:
         return self.directory / name / f"{self._service.tunnel}{suffix}"
 
     def _files_of(self, name: str) -> list[Path]:
-        """The files of a hand-out, also those of a tunnel that had another name."""
-        return [path for path in (self.directory / name).glob("*") if path.suffix in (CONF, PNG, SVG, HTML)]
+        """The files of a hand-out, also those of a tunnel that had another name, and what a killed run left of one."""
+        return [path for path in (self.directory / name).glob("*") if path.suffix in SUFFIXES]
 
     def _suffixes(self, device: Device) -> tuple[str, ...]:
         # A QR code without a private key is of no use to a phone.

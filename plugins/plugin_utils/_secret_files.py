@@ -55,7 +55,8 @@ class SecretFiles:
         if self._vault is not None:
             data = self._vault.encrypt(data, self._secret)
         make_directory(path.parent)
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        # With the file's own suffix: whoever removes such files removes also what a run left that was killed here.
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
         try:
             with open(descriptor, "wb") as file:
                 file.write(data)
@@ -63,7 +64,7 @@ class SecretFiles:
                 os.fsync(file.fileno())
             os.replace(temporary, path)
         except BaseException:
-            os.unlink(temporary)
+            Path(temporary).unlink(missing_ok=True)
             raise
         sync_directory(path.parent)
 

@@ -18,6 +18,7 @@ PROGRAM = Path(__file__).with_name("reader.py")
 PATTERN = bytes(range(251)) * 256  # as lab/image/…/web.py repeats it
 RATE = 1_000_000  # bytes per second: a pace that a busy machine keeps, so that a gap is the network's
 PATIENCE = 20.0
+ENDLESS = 24 * 3600.0
 
 _numbers = itertools.count()
 
@@ -33,14 +34,16 @@ def checksum(size: int) -> str:
 
 
 class Download:
-    """Reads for ``seconds`` from a lab's web server, while a `with` block lasts; how it fared can be asked after it.
+    """Reads from a lab's web server while a `with` block lasts; how it fared can be asked after it.
+
+    It lasts ``seconds``, and the block waits for that; or, without a number, as long as the block.
 
     It runs as a transient unit, so that nothing hangs on a connection that the test disturbs.
     """
 
-    def __init__(self, source: Host, address: str, seconds: float) -> None:
+    def __init__(self, source: Host, address: str, seconds: float | None = None) -> None:
         self._source, self._address = source, address
-        self._size = int(seconds * RATE)
+        self._size = int((seconds or ENDLESS) * RATE)
         self._seconds = seconds
         self._unit = f"download-{time.time_ns()}-{next(_numbers)}"
         self._log = f"/run/{self._unit}"
@@ -56,7 +59,10 @@ class Download:
     def __exit__(self, error: type[BaseException] | None, *_rest: object) -> None:
         try:
             if error is None:
-                until(f"{self} ends", self._seconds + PATIENCE, self._ended)
+                if self._seconds is None:
+                    self._source.run("systemctl stop %s", self._unit)
+                else:
+                    until(f"{self} ends", self._seconds + PATIENCE, self._ended)
                 self._result = json.loads(self._source.check_output("cat %s", self._log))
         finally:
             self._source.run("systemctl stop %s; rm %s", self._unit, self._log)
@@ -70,9 +76,14 @@ class Download:
         return self._result["error"]  # type: ignore[no-any-return]
 
     @property
+    def received(self) -> int:
+        """How many bytes came."""
+        return self._size - self._result["left"]  # type: ignore[no-any-return]
+
+    @property
     def complete(self) -> bool:
-        """Whether all bytes came, and were the right ones."""
-        return self._result["sha256"] == checksum(self._size)  # type: ignore[no-any-return]
+        """Whether all bytes came that there was time for, and were the right ones."""
+        return self.error is None and self._result["sha256"] == checksum(self.received)
 
     @property
     def stall(self) -> float:

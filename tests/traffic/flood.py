@@ -25,12 +25,20 @@ class Flood:
     """
 
     def __init__(
-        self, source: Host, target: str, origin: str, payloads: list[bytes], *, rate: int, seconds: float
+        self,
+        source: Host,
+        target: str,
+        origin: str,
+        payloads: list[bytes],
+        *,
+        rate: int,
+        seconds: float,
+        port: int = PORT,
     ) -> None:
         self._source = source
         self._unit = f"flood-{time.time_ns()}-{next(_numbers)}"
         self._log = f"/run/{self._unit}"
-        self._arguments = (target, str(PORT), origin, str(seconds), str(rate), *(payload.hex() for payload in payloads))
+        self._arguments = (target, str(port), origin, str(seconds), str(rate), *(payload.hex() for payload in payloads))
         self._seconds = seconds
         self.sent = 0
 

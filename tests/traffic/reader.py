@@ -2,15 +2,17 @@
 """Download at a steady pace: ``reader.py ADDRESS BYTES BYTES_PER_SECOND``, and say how that went, as JSON.
 
 It runs on a lab's host, where nothing of ours is installed. The receive buffer is small, so that a network that stands
-still is noticed when it does, and not when the buffer is empty.
+still is noticed when it does, and not when the buffer is empty. SIGTERM ends it early, and is no error.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import signal
 import socket
 import sys
+import threading
 import time
 
 BUFFER = 65536
@@ -21,6 +23,8 @@ SILENCE = 60.0  # seconds without a byte, after which nobody would wait any long
 def main() -> None:
     address, size, rate = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     digest, stall, error, left = hashlib.sha256(), 0.0, None, size
+    ended = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: ended.set())
     try:
         with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as server:
             server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
@@ -31,7 +35,7 @@ def main() -> None:
             while stream.readline() not in (b"\r\n", b""):
                 pass
             begin = time.monotonic()
-            while left:
+            while left and not ended.is_set():
                 asked = time.monotonic()
                 chunk = stream.read(min(CHUNK, left))
                 stall = max(stall, time.monotonic() - asked)

@@ -63,7 +63,8 @@ def test_the_watch_sees_what_leaves(lab: Lab, cluster: Cluster, outside: dict[in
     with leaks(lab, "c2") as watch:
         cluster.clients["c2"].host.run("ping -c 1 -W 1 %s", lab.address("c1", "public", 4))
         cluster.clients["c2"].host.run("ping -c 1 -W 1 %s", NOWHERE[4])
-        assert watch.seen() == [f"{NOWHERE[4]} icmp", f"{lab.address('c1', 'public', 4)} icmp"]
+        # Its resolver may have sent something, too.
+        assert {f"{NOWHERE[4]} icmp", f"{lab.address('c1', 'public', 4)} icmp"} <= set(watch.seen())
 
 
 def test_through_the_tunnel_all_is_reached(host: Host, c1: Client, web: dict[int, str], watched: Leaks) -> None:

@@ -7,13 +7,14 @@ import pytest
 from traffic.cluster import Client, Cluster
 from traffic.figures import Figures
 from traffic.hosts import Lab, until
+from traffic.pair import Pair
 from traffic.ping import Ping
 from traffic.site import Play
 
 SERVED_SECONDS = 30
 LEFT = (
-    "/etc/wirefleet /etc/wireguard/*.conf /usr/local/*/wirefleet* /var/lib/wirefleet /etc/systemd/system/wirefleet*"
-    " /etc/sysctl.d/90-wirefleet*"
+    "/etc/wirefleet /etc/wireguard/*.conf /usr/local/lib/wirefleet /usr/local/sbin/wirefleet* /var/lib/wirefleet"
+    " /etc/systemd/system/wirefleet* /etc/systemd/system/*.d/wirefleet* /etc/sysctl.d/90-wirefleet*"
 )
 UNITS = "systemctl list-units --all --plain --no-legend 'wirefleet*'"
 
@@ -24,13 +25,14 @@ def assert_nothing_is_left(lab: Lab, name: str) -> None:
     assert host.check_output("wg show interfaces") == ""
     assert "wirefleet" not in host.check_output("nft list tables")
     assert host.check_output(UNITS) == ""
+    assert not host.service("prometheus-node-exporter").is_running
 
 
 @pytest.mark.parametrize(
     ("variables", "complaint"),
     [
-        ({}, "vpn_target: which node leaves?"),
-        ({"vpn_target": "lb1"}, "vpn_target: lb1 is no node"),
+        ({}, "vpn_target: which host leaves?"),
+        ({"vpn_target": "c1"}, "vpn_target: c1 is no node and no balancer"),
     ],
 )
 def test_what_is_not_clear_is_refused(play: Play, variables: dict[str, str], complaint: str) -> None:
@@ -77,3 +79,30 @@ def test_a_node_that_is_lost_is_forgotten_when_that_is_meant(
         play("site", gone=("n2", "n3")).assert_unchanged()
     finally:
         lab.befall("start", "n2")
+
+
+def test_the_active_balancer_leaves_and_sessions_go_on(
+    play: Play, lab: Lab, pair: Pair, c1: Client, c2: Client, web: dict[int, str], figures: Figures
+) -> None:
+    until("c2 is served, too", SERVED_SECONDS, lambda: c2.answered(web[6]))
+    active, other = sorted(("lb1", "lb2"), key=lambda name: not pair.held(name))
+    mesh = lab.host(active).check_output("wg show wf0 public-key")
+    gone = ("n2", "n3")
+    with Ping(c1.host, web[4], 0.05) as first, Ping(c2.host, web[6], 0.05) as second:
+        run = play("decommission", gone=gone, vpn_target=active)
+    assert run.code == 0, run.output
+    figures.add("the active balancer leaves: pings lost by the clients", f"{first.lost}, {second.lost}")
+    assert (first.lost, second.lost) == (0, 0), f"{first}; {second}"
+    assert pair.held(other) == pair.vips
+    assert_nothing_is_left(lab, active)
+    assert not lab.host(active).service("haproxy").is_running
+    assert not [name for name in (other, "n1") if mesh in lab.host(name).check_output("wg show wf0 peers")]
+    play("site", gone=gone).assert_refused(f"{active}: was decommissioned")
+    play("site", gone=(*gone, active)).assert_unchanged()
+
+
+def test_the_last_ones_stay(play: Play, lab: Lab, pair: Pair) -> None:
+    other = next(name for name in ("lb1", "lb2") if pair.held(name))
+    gone = ("n2", "n3", *({"lb1", "lb2"} - {other}))
+    for name in (other, "n1"):
+        play("decommission", gone=gone, vpn_target=name).assert_refused(f"{name} is the only one")

@@ -92,7 +92,8 @@ def _client(config: Config, options: argparse.Namespace) -> int:
 
 def _explained(config: Config, node: Node) -> Iterator[str]:
     now = time.time()
-    return status.explain(config, status.take(config), node, now, status.clients_of(config, node, now))
+    clients, agent = status.clients_of(config, node, now), status.ask_agent(node)
+    return status.explain(config, status.take(config), node, now, clients, agent)
 
 
 def _node(config: Config, name: str) -> Node:

@@ -111,10 +111,13 @@ def read(report: Report, current: Standing) -> Standing | None:
     operator's ``disable health`` for a server that was up.
 
     A refused connection came back through the node's WireGuard, which works, then: only its agent is not there, and a
-    node that was alive keeps its sessions until the agent has passed its checks again.
+    node that was alive keeps its sessions until the agent has passed its checks again. While the next check is under
+    way, HAProxy does not say that it was a refusal: such a moment means nothing.
     """
     status = report.status.partition(" ")[0]
     if status == "DOWN":
+        if report.maybe_refused and current is not Standing.DOWN:
+            return None
         refused = report.refused and current is not Standing.DOWN
         rising = report.check_status in PASSED and current is Standing.DRAINING
         return Standing.DRAINING if refused or rising else Standing.DOWN

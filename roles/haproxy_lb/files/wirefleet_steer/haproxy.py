@@ -32,6 +32,7 @@ class Report:
     code: int = 0  # the last check's HTTP status, if there is one
     duration: float | None = None  # seconds that the last check took
     id: int = 0  # the server's number in the backend
+    under_way: bool = False  # a check is; of the one before, HAProxy has forgotten the server's words and the code
 
     @property
     def drained(self) -> bool:
@@ -42,6 +43,11 @@ class Report:
     def refused(self) -> bool:
         """Nobody listens there, but the host's kernel has said so: whatever leads to it works."""
         return self.check_status == "L4CON" and "Connection refused" in self.check
+
+    @property
+    def maybe_refused(self) -> bool:
+        """There was no connection, and nobody can tell any more whether it was refused."""
+        return self.check_status == "L4CON" and self.under_way
 
 
 def seconds(text: str) -> float:
@@ -90,12 +96,13 @@ def parse(answer: str) -> dict[str, Report]:
             row["svname"]: Report(
                 status=row["status"],
                 weight=int(row["weight"] or 0),
-                check_status=row["check_status"].removeprefix("* "),  # the star: a check is under way
+                check_status=row["check_status"].removeprefix("* "),
                 check=": ".join(filter(None, (row["check_desc"], row["last_chk"]))),
                 last_change=int(row["lastchg"] or 0),
                 code=int(row["check_code"] or 0),
                 duration=int(row["check_duration"]) / 1000 if row["check_duration"] else None,
                 id=int(row["sid"] or 0),
+                under_way=row["check_status"].startswith("* "),
             )
             for row in csv.DictReader(io.StringIO(answer[2:]))
         }

@@ -22,7 +22,8 @@ UNANSWERED = frozenset({"L4TOUT", "L4CON", "L6TOUT", "L7TOUT", "SOCKERR"})
 
 def unanswered(report: Report) -> bool:
     """Say whether the tunnel may be at fault: a wrong answer (L7STS, …) came through it, and so did a refusal."""
-    return report.status.startswith("DOWN") and report.check_status in UNANSWERED and not report.refused
+    failed = report.status.startswith("DOWN") and report.check_status in UNANSWERED
+    return failed and not (report.refused or report.maybe_refused)
 
 
 def renew(interface: str, key: str) -> bool:

@@ -24,6 +24,7 @@ SESSION_LIFE = 180  # seconds: REJECT_AFTER_TIME, after which nobody uses a sess
 EMPTY = "empty"
 GOALS = ("up", "drained", "settled", "back", EMPTY)
 NAMED = 10  # of the clients that are left
+MAX_ANSWER = 65536  # bytes of an agent's answer
 WAIT_INTERVAL = 0.25  # seconds between two looks, each of which takes a dozen runs of nft
 
 
@@ -178,10 +179,31 @@ def _ask_daemon(config: Config, path: str) -> dict[str, Any] | None:
     return next(answers(config.listen, path), None)
 
 
+def ask_agent(node: Node) -> str | None:
+    """Return what the node's agent thinks of it. The mesh leads there, also when the node serves no clients."""
+    if node.agent is None:
+        return None
+    health = next(answers([node.agent], "/healthz", MAX_ANSWER), None)
+    if health is None:
+        return "no answer through the mesh"
+    reasons = health.get("reasons")
+    text = "; ".join(map(str, reasons)) if isinstance(reasons, list) and reasons else str(health.get("state"))
+    # It may not be ours any more, and this goes to somebody's terminal.
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
 def explain(
-    config: Config, snapshot: Snapshot, node: Node, now: float, clients: Clients | None = None
+    config: Config,
+    snapshot: Snapshot,
+    node: Node,
+    now: float,
+    clients: Clients | None = None,
+    agent: str | None = None,
 ) -> Iterator[str]:
-    """Yield lines: HAProxy's view, the kernel's, the probe's, the clients, what to do. ``now`` is Unix time."""
+    """Yield lines: HAProxy's view, the kernel's, the probe's, the agent's words, the clients, what to do.
+
+    ``now`` is Unix time.
+    """
     report = snapshot.reports.get(node.name)
     yield f"{node.name}: {_kernel(snapshot, node)}"
     if report:
@@ -202,6 +224,8 @@ def explain(
         )
     if node.probe_interface and node.probe_key:
         yield f"  probe     {_probe(node.probe_interface, node.probe_key, now)}"
+    if agent:
+        yield f"  agent     {agent}"
     if clients:
         yield f"  clients   {clients.known}, {len(clients.alive)} of them with a session"
     yield f"  so        {advice(config, snapshot, node, report)}"
@@ -298,7 +322,9 @@ def _probe(interface: str, key: str, now: float) -> str:
         age = probe.handshake_age(interface, key, now)
     except CommandError as error:
         return f"{interface}: {error}"
-    return f"{interface}: " + ("no handshake yet" if age is None else f"latest handshake {age:.0f} s ago")
+    return f"{interface}: " + (
+        "no handshake since it was renewed" if age is None else f"latest handshake {age:.0f} s ago"
+    )
 
 
 def advice(config: Config, snapshot: Snapshot, node: Node, report: Report | None) -> str:

@@ -23,8 +23,8 @@ from .server import Server
 from .settings import Config
 from .tunnel import Peer, Tunnel
 
-INTERVAL = 0.2  # seconds between two looks at connections, which cost nothing …
-ASK_INTERVAL = 1.0  # … and at WireGuard, which is a command
+INTERVAL = 0.2  # seconds between two looks at the interface's traffic, and at connections while nothing answers …
+ASK_INTERVAL = 1.0  # … and else at these, since the kernel walks its whole table, and at WireGuard, which is a command
 RULE_INTERVAL = 10.0  # seconds; routing rules give no notice
 
 
@@ -40,7 +40,9 @@ class Watcher:
         self._peer: Peer | None = None
         self._rule: Rule | None = None
         self._index = 0  # of the interface
-        self._ask_due = self._rule_due = float("-inf")
+        self._traffic = (0, 0)  # bytes sent and received at the last look
+        self._connections: frozenset[str] = frozenset()
+        self._ask_due = self._rule_due = self._connections_due = float("-inf")
         self._trouble: str | None = None
 
     def run(self) -> NoReturn:
@@ -70,7 +72,7 @@ class Watcher:
             self._rule_due, self._index = now + RULE_INTERVAL, index
             self._go_around(there.rule(self.config.rule_priority))
         self._end_probe(now)
-        self._act(self._watch.step(self._look(self._peer), now), there)
+        self._act(self._watch.step(self._look(self._peer, now), now), there)
 
     def _go_around(self, rule: Rule) -> None:
         for added in ensure_rules([rule]):
@@ -87,11 +89,16 @@ class Watcher:
             self._rule_due = float("-inf")
         return self._server
 
-    def _look(self, peer: Peer) -> Seen:
-        sent, received = self._tunnel.traffic()
-        connections = established(self._uid) if self.path is Path.TCP else frozenset()
+    def _look(self, peer: Peer, now: float) -> Seen:
+        sent_before, received_before = self._traffic
+        self._traffic = sent, received = self._tunnel.traffic()
+        if self.path is Path.UDP:
+            self._connections = frozenset()
+        elif now >= self._connections_due or (received == received_before and sent != sent_before):
+            self._connections_due = now + ASK_INTERVAL
+            self._connections = established(self._uid)
         age = max(time.time() - peer.handshake, 0.0) if peer.handshake else None
-        return Seen(self.path, age, sent, received, connections)
+        return Seen(self.path, age, sent, received, self._connections)
 
     def _act(self, action: Action, there: Server) -> None:
         if action is Action.PROBE and self.config.probe_interface and self._probing is None:

@@ -95,15 +95,14 @@ class Agent:
 
     def run(self) -> NoReturn:
         """Look once a second, and at once when somebody changes the ruleset. Never returns."""
-        # Listen first and answer after the first look: while we restart, a balancer's check waits instead of failing.
-        server = Server(self.config.listen, self.answer, f"wirefleet-node/{__version__}", posts=[ADOPT, RELEASE])
         watch = RulesetWatch()
         self.checks.start()
         self.repairs.restore(self.config)  # not later than WireGuard needs it, however slow the checks
         self.repairs.totals.update(dict.fromkeys(self.repairs.totals, 0))  # nobody had taken away what was never there
         self.checks.wait_for_first(FIRST_CHECKS)
         self.tick()
-        server.start()
+        # Not earlier: who is refused knows that only the agent is away, and who gets no answer takes the node for dead.
+        Server(self.config.listen, self.answer, f"wirefleet-node/{__version__}", posts=[ADOPT, RELEASE]).start()
         notify("READY=1")
         while True:
             started = time.monotonic()

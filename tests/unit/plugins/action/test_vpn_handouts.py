@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,8 @@ def test_from_keys_to_hand_outs(make_keys: Callable[..., Any], hand_out: Callabl
             assert line.split(" = ")[1] not in written.output
     assert "▄" in written.output or "█" in written.output
 
+    for left in (tmp_path / "keys").iterdir():
+        os.utime(left, (0, 0))
     everybody = hand_out(ledger)
     assert everybody.result["written"] == ["bob"], everybody.output
     assert not [path for path in (tmp_path / "keys").iterdir() if path.suffix == ".new"]

@@ -928,18 +928,37 @@ def test_hosts_do_not_disappear_by_omission_either(missing: Entry, group: str, n
     assert names not in {**allowed["nodes"], **allowed["balancers"]}
 
 
-def test_a_node_that_is_decommissioned_may_be_missing_and_does_not_come_back_by_itself() -> None:
-    gone = plan(ledger=ledger_of(), now=LATER, leaving=["n2"], nodes=["n1"])
-    assert set(gone["nodes"]) == {"n1"}
-    assert {name for _kind, name in released(gone)} == {"n2"}
+@pytest.mark.parametrize(
+    ("members", "name", "group"), [("nodes", "n2", "wireguard_nodes"), ("balancers", "lb1", "haproxy_lbs")]
+)
+def test_a_host_that_is_decommissioned_may_be_missing_and_does_not_come_back_by_itself(
+    members: str, name: str, group: str
+) -> None:
+    before = set(plan()[members])
+    without = {members: sorted(before - {name})}
+    gone = plan(ledger=ledger_of(), now=LATER, leaving=[name], **without)
+    assert set(gone[members]) == before - {name}
+    assert {who for _kind, who in released(gone)} == {name}
     assert problems(ledger=gone["ledger"]) == [
-        f"n2: was decommissioned ({LATER}) and is still in wireguard_nodes: take it out, or let it join anew with"
-        ' -e \'{"vpn_replaced_hosts": ["n2"]}\''
+        f"{name}: was decommissioned ({LATER}) and is still in {group}: take it out, or let it join anew with"
+        f' -e \'{{"vpn_replaced_hosts": ["{name}"]}}\''
     ]
-    assert plan(ledger=gone["ledger"], now=LATER, nodes=["n1"])["ledger"] == gone["ledger"]
-    back = plan(ledger=gone["ledger"], now=LATER, replaced_hosts=["n2"])
-    assert set(back["nodes"]) == {"n1", "n2"}
+    assert plan(ledger=gone["ledger"], now=LATER, **without)["ledger"] == gone["ledger"]
+    back = plan(ledger=gone["ledger"], now=LATER, replaced_hosts=[name])
+    assert set(back[members]) == before
+    assert not any("decommissioned" in entry for entry in back["ledger"])
     assert plan(ledger=back["ledger"], now=LATER)["ledger"] == back["ledger"]
+
+
+def test_a_decommissioned_node_is_known_longer_than_its_addresses_rest() -> None:
+    gone = plan(ledger=ledger_of(), now=LATER, leaving=["n2"], nodes=["n1"], quarantine_days=0)
+    assert [entry for entry in gone["ledger"] if entry["name"] == "n2"] == [
+        {"kind": "node", "name": "n2", "id": 2, "released": LATER, "decommissioned": True}
+    ]
+    assert plan(ledger=gone["ledger"], now=LATER, nodes=["n1"], quarantine_days=0)["ledger"] == gone["ledger"]
+    assert "n2: was decommissioned" in problems(ledger=gone["ledger"], quarantine_days=0)[0]
+    back = plan(ledger=gone["ledger"], now=LATER, replaced_hosts=["n2"], quarantine_days=0)
+    assert back["nodes"]["n2"]["id"] != back["nodes"]["n1"]["id"]
 
 
 def test_nobody_else_may_be_missing_when_one_is_decommissioned() -> None:

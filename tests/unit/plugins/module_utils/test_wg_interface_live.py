@@ -293,6 +293,15 @@ def test_addresses_move(host: Host, old: str, new: str) -> None:
     assert not host.up(text.replace(old, new)).changed
 
 
+def test_routes_of_others_survive_a_new_prefix_length(host: Host) -> None:
+    host.up(BASE)
+    for family in ("-4", "-6"):
+        host.system.do(f"ip {family} route add default dev wgt table 51831")
+    host.up(BASE.replace("10.80.0.1/24, fd00:80::1/64", "10.80.0.1/32, fd00:80::1/128"))
+    for family in ("-4", "-6"):
+        assert "default" in host.system.do(f"ip {family} route show table 51831")
+
+
 @pytest.mark.parametrize(("table", "shown"), [("auto", "main"), ("off", "main"), ("77", "77")])
 def test_routes_follow_allowed_ips(host: Host, table: str, shown: str) -> None:
     text = BASE.replace("off", table)

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,3 +29,27 @@ def vaulted(tmp_path: Path) -> SecretFiles:
 def files(request: pytest.FixtureRequest) -> SecretFiles:
     chosen: SecretFiles = request.getfixturevalue(request.param)
     return chosen
+
+
+@pytest.fixture
+def killed_while_writing(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Callable[[], object]], None]:
+    """Do something in a process that is killed when it has written a file of this name but for giving it its name."""
+
+    def run(name: str, what: Callable[[], object]) -> None:
+        replace = os.replace
+
+        def killed(source: str, target: Path) -> None:
+            if target.name == name:
+                os.kill(os.getpid(), signal.SIGKILL)
+            replace(source, target)
+
+        child = os.fork()
+        if child == 0:
+            monkeypatch.setattr(os, "replace", killed)
+            try:
+                what()
+            finally:
+                os._exit(0)
+        assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+
+    return run

@@ -3,6 +3,10 @@
 
 from __future__ import annotations
 
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -76,11 +80,47 @@ def test_a_kept_key_stays_until_the_next_one_is_handed_out(keys: DeviceKeys, dir
     assert keys.find("alice", first) is None
 
 
+def age(directory: Path) -> None:
+    """Whatever is there, nobody has touched it for two days."""
+    for path in directory.iterdir():
+        os.utime(path, (time.time() - 2 * 24 * 3600,) * 2)
+
+
 def test_what_no_node_knows_is_removed(keys: DeviceKeys, directory: Path) -> None:
     made = keys.prepare(["alice", "bob", "carol"], {}, check=False)
+    age(directory)
     known = {"alice": str(made["alice"]), "bob": "another controller's"}
     assert keys.discard_unknown(known) == ["bob.new", "carol.new"]
     assert names(directory) == ["alice.new"]
+
+
+def test_another_runs_key_is_not(keys: DeviceKeys) -> None:
+    """That run has not written the ledger yet, or this one has read it before."""
+    keys.prepare(["alice"], {}, check=False)
+    assert keys.discard_unknown({}) == []
+    age(keys.directory)
+    keys.prepare(["alice"], {}, check=False)
+    assert keys.discard_unknown({}) == []
+
+
+def test_two_runs_at_once_make_one_key(keys: DeviceKeys) -> None:
+    """Else the ledger could get one, and the disk the other."""
+    devices = [f"device-{number}" for number in range(20)]
+    with ThreadPoolExecutor(4) as runs:
+        made = list(runs.map(lambda _run: keys.prepare(devices, {}, check=False), range(4)))
+    assert made == [{name: public_key(str(keys.find(name, str(key)))) for name, key in made[0].items()}] * 4
+
+
+def test_a_run_that_is_killed_while_it_writes_leaves_no_key_for_ever(
+    keys: DeviceKeys, directory: Path, killed_while_writing: Callable[..., None]
+) -> None:
+    killed_while_writing("alice.new", lambda: keys.prepare(["alice"], {}, check=False))
+    [left] = names(directory)
+    # Out of repositories, like the others.
+    assert left.endswith(".new")
+    keys.prepare(["alice"], {}, check=False)
+    age(directory)
+    assert keys.discard_unknown({}) == [left, "alice.new"]
 
 
 def test_a_damaged_key_is_neither_used_nor_replaced(keys: DeviceKeys, directory: Path) -> None:

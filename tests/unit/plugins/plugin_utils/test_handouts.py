@@ -187,6 +187,16 @@ def test_a_plain_hand_out_is_encrypted_from_when_that_is_asked(
         hand_out(plain)
 
 
+def test_a_run_that_is_killed_while_it_writes_leaves_no_key(
+    handouts: Callable[..., Handouts], alice: Device, directory: Path, killed_while_writing: Callable[..., None]
+) -> None:
+    killed_while_writing("vpn.conf", lambda: handouts().write([alice], [], check=False))
+    assert names(directory / "alice") != FILES
+    handouts().write([alice], [], check=False)
+    assert names(directory / "alice") == FILES
+    assert handouts().write([alice], [], check=False).written == []
+
+
 def test_runs_that_are_killed_lose_no_key(tmp_path: Path, plain: SecretFiles) -> None:
     """The nodes know all of these devices. Whenever a run ends, each key is here, or in a hand-out that is whole."""
     names = [f"device-{number}" for number in range(30)]

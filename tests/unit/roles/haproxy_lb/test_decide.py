@@ -79,6 +79,15 @@ def test_a_node_whose_agent_alone_is_away_keeps_its_sessions(now: Standing, expe
     assert read(Report("DOWN", 1, "L4CON", "Layer4 connection problem: No route to host"), now) is DOWN
 
 
+def test_an_agent_that_just_came_back_is_no_other_failure() -> None:
+    """HAProxy has forgotten why the last check failed while the first one goes on that finds the agent."""
+    asking = Report("DOWN", 1, "L4CON", "Layer4 connection problem", under_way=True)
+    assert [read(asking, now) for now in (UP, DRAINING, DOWN)] == [None, None, DOWN]
+    state = play(start(n1=UP, n2=UP), (1, {"n1": REFUSED, "n2": PASSING}), (2, {"n1": asking, "n2": PASSING}))
+    assert state.standing("n1") is DRAINING
+    assert play(state, (3, {"n1": FAILING, "n2": PASSING})).standing("n1") is DOWN
+
+
 def test_an_agent_that_comes_and_goes() -> None:
     state = play(start(n1=UP, n2=UP), (1, {"n1": REFUSED, "n2": PASSING}), (2, {"n1": REFUSED, "n2": PASSING}))
     assert (state.standing("n1"), state.nodes["n1"].lost_at) == (DRAINING, 1)

@@ -18,8 +18,9 @@ HEADER = (
 )
 ANSWER = f"""{HEADER}
 vpn_back,n1,0,UP,1,12,1,L7OK,200,3,,Layer7 check passed,x,
-vpn_back,n2,0,DOWN,100,3,2,* L4CON,,0,"Connection refused, at once",Layer4 connection problem,x,
+vpn_back,n2,0,DOWN,100,3,2,L4CON,,0,"Connection refused, at once",Layer4 connection problem,x,
 vpn_back,n3,0,MAINT,1,0,3,,,,,,x,
+vpn_back,n4,0,DOWN,1,3,4,* L4CON,,0,,Layer4 connection problem,x,
 
 """
 
@@ -29,6 +30,7 @@ def test_servers_are_read_by_column_name() -> None:
         "n1": Report("UP", 1, "L7OK", "Layer7 check passed", 12, 200, 0.003, 1),
         "n2": Report("DOWN", 100, "L4CON", "Layer4 connection problem: Connection refused, at once", 3, 0, 0.0, 2),
         "n3": Report("MAINT", 1, "", "", 0, id=3),
+        "n4": Report("DOWN", 1, "L4CON", "Layer4 connection problem", 3, 0, 0.0, 4, under_way=True),
     }
 
 
@@ -81,7 +83,7 @@ def answering(path: str, *parts: str) -> Iterator[list[bytes]]:
 def test_the_whole_answer_is_read(tmp_path: Path) -> None:
     path = str(tmp_path / "admin.sock")
     with answering(path, ANSWER[:50], ANSWER[50:]) as asked:
-        assert servers(path, "vpn_back").keys() == {"n1", "n2", "n3"}
+        assert servers(path, "vpn_back").keys() == {"n1", "n2", "n3", "n4"}
     assert asked == [b"show stat vpn_back 4 -1\n"]
 
 

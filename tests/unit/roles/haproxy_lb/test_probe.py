@@ -25,6 +25,7 @@ from .conftest import eventually
         (Report("DOWN", 1, "L4TOUT", "Layer4 timeout"), True),
         (Report("DOWN 1/2", 1, "L4CON", "Layer4 connection problem: No route to host"), True),
         (Report("DOWN", 1, "L4CON", "Layer4 connection problem: Connection refused"), False),  # the agent is not there
+        (Report("DOWN", 1, "L4CON", "Layer4 connection problem", under_way=True), False),  # or was not there
         (Report("DOWN", 1, "L7TOUT"), True),
         (Report("DOWN", 1, "L7STS"), False),  # the agent answered
         (Report("DOWN", 1, "L7RSP"), False),

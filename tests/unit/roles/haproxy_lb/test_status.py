@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from wirefleet.httpd import Response, Server
@@ -278,6 +279,24 @@ def test_the_clients_are_explained(config: Config, monkeypatch: pytest.MonkeyPat
     shot = snapshot(config, Report("UP", 1, "L7OK"), UP)
     lines = list(explain(config, shot, config.nodes["n1"], 0, Clients(5, ("a", "b"), True)))
     assert "  clients   5, 2 of them with a session" in lines
+
+
+@pytest.mark.parametrize(
+    ("code", "body", "words"),
+    [
+        (503, {"state": "failed", "reasons": ["interface wg0: missing", "a route: missing"]}, None),
+        (404, {"state": "drained", "reasons": ["drained by root since noon: new disk"]}, None),
+        (200, {"state": "ok", "reasons": []}, "ok"),
+        (200, {"state": "\x1b[2J", "reasons": "?"}, "?[2J"),
+        (500, ["what?"], "no answer through the mesh"),
+    ],
+)
+def test_the_agents_words_are_explained(config: Config, code: int, body: Any, words: str | None) -> None:
+    server = Server([("127.0.0.1", 0)], lambda request: Response.from_json(code, body), "test/1")
+    server.start()
+    agent = status.ask_agent(replace(config.nodes["n1"], agent=server.addresses[0]))
+    lines = list(explain(config, snapshot(config, None, DOWN), config.nodes["n1"], 0, agent=agent))
+    assert f"  agent     {words or '; '.join(body['reasons'])}" in lines
 
 
 def test_an_unknown_node_is_named(config: Config, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

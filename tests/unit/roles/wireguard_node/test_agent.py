@@ -84,8 +84,11 @@ class Node:
     def cli(self, *argv: str) -> subprocess.CompletedProcess[str]:
         return self.run(*self._cli(*argv))
 
-    def start_agent(self, journal: int | IO[bytes] = subprocess.DEVNULL) -> None:
+    def launch_agent(self, journal: int | IO[bytes] = subprocess.DEVNULL) -> None:
         self.agent = subprocess.Popen(self._command(*self._cli("run")), stderr=journal)
+
+    def start_agent(self, journal: int | IO[bytes] = subprocess.DEVNULL) -> None:
+        self.launch_agent(journal)
         eventually(lambda: self.get("/healthz")[0] != 0)
 
     def get(self, path: str) -> tuple[int, str]:
@@ -106,6 +109,21 @@ class Node:
                 return response.status, response.read().decode()
             except OSError:
                 return 0, ""
+            finally:
+                connection.close()
+
+        return self._inside.submit(request).result()
+
+    def knock(self) -> int | type[OSError]:
+        """Ask as a balancer does, with its patience; return the status or the kind of failure."""
+
+        def request() -> int | type[OSError]:
+            connection = http.client.HTTPConnection("127.0.0.1", 8051, timeout=0.5)
+            try:
+                connection.request("GET", "/healthz")
+                return connection.getresponse().status
+            except OSError as error:
+                return type(error)
             finally:
                 connection.close()
 
@@ -276,6 +294,21 @@ def test_an_operators_check_decides_too(running: Node, tmp_path: Path) -> None:
 
 
 @pytest.mark.root
+def test_checks_are_refused_until_the_first_look_is_over(node: Node, document: dict[str, Any]) -> None:
+    """Balancers know by that that the node is alive. A check without an answer would have its clients moved."""
+    document["checks"] = [{"name": "slow", "command": ["sleep", "1"], "timeout": 5, "interval": 10}]
+    node.config.write_text(json.dumps(document))
+    node.launch_agent()
+    answers: set[int | type[OSError]] = set()
+
+    def answered() -> bool:
+        answers.add(answer := node.knock())
+        return answer is not ConnectionRefusedError
+
+    eventually(answered)
+    assert answers == {ConnectionRefusedError, 200}
+
+
 def test_metrics_count_peers_and_show_no_key(running: Node) -> None:
     key = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg="  # the public key of wg(8)'s examples
     running.run("wg", "set", "wg0", "peer", key)
