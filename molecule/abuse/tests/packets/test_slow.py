@@ -7,8 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from testinfra.host import Host
-from traffic.cluster import Cluster, status
+from traffic.cluster import Cluster, mesh_address, status
 from traffic.figures import Figures
 from traffic.hosts import REPOSITORY, Lab, until
 
@@ -16,10 +15,6 @@ PROGRAM = Path(REPOSITORY, "tests", "traffic", "slow.py").read_text()
 CONNECTIONS = 500
 SECONDS = 25
 ENDED_SECONDS = 15  # in which each has to be ended: 10 s are HAProxy's longest
-
-
-def mesh_address(host: Host) -> str:
-    return host.check_output("ip -6 -brief address show wf0").split()[2].split("/")[0]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import time
 
 import pytest
 from traffic import clock
-from traffic.cluster import DRAIN_SECONDS, FAILOVER_SECONDS, Client, Cluster, fetch
+from traffic.cluster import DRAIN_SECONDS, FAILOVER_SECONDS, Client, Cluster, fetch, mesh_address
 from traffic.figures import Figures
 from traffic.hosts import Lab, until
 from traffic.ping import Ping
@@ -19,10 +19,8 @@ NOTICED_SECONDS = 10
 
 def has(cluster: Cluster, node: str, client: Client) -> bool:
     """Whether the balancer believes that the client is, or may be, at the node."""
-    mesh = cluster.balancer.check_output("ip -6 -brief address show wf0").split()[2].split("/")[0]
-    return (
-        client.key in json.loads(fetch(cluster.balancer, f"http://[{mesh}]:8052/v1/clients?node={node}"))["handshakes"]
-    )
+    page = f"http://[{mesh_address(cluster.balancer)}]:8052/v1/clients?node={node}"
+    return client.key in json.loads(fetch(cluster.balancer, page))["handshakes"]
 
 
 def noticed(cluster: Cluster, name: str, since: float) -> bool:
