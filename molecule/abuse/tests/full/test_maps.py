@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Iterator
@@ -14,38 +15,45 @@ from traffic.figures import Figures
 from traffic.hosts import Lab, until
 from traffic.pair import Pair
 
-FAMILIES = ("ip", "ip6")
+FAMILIES, MAPS = ("ip", "ip6"), ("sessions", "affinity")
 NOBODY = "0x1fffffff"  # the mark of no node
 HANDSHAKES = 3
 NEW_CLIENT_SECONDS = 30
 
 
-def elements(family: str, name: str, count: int) -> str:
-    """Made-up ones for a map, as nft writes them."""
+def elements(family: str, name: str, first: int, count: int) -> list[str]:
+    """Made-up keys of a map, as nft writes them."""
+    numbers = range(first, first + count)
+    if name == "sessions":
+        return [f"{0xEE000000 + number:#010x}" for number in numbers]
     address = {"ip": "198.19.0.1", "ip6": "0xc8"}[family]
-    keys = {"sessions": "{:#010x}", "affinity": address + " . {}"}[name]
-    return ", ".join(
-        keys.format(number if name == "affinity" else 0xEE000000 + number) for number in range(1, count + 1)
-    )
+    return [f"{address} . {number}" for number in numbers]
+
+
+def fill(host: Host, family: str, name: str) -> list[str]:
+    """Add made-up elements while there is room, which only trying tells: those that are over count for a while."""
+    listed = json.loads(host.check_output("nft --json --terse list map %s wirefleet %s", family, name))
+    step = next(item["map"]["size"] for item in listed["nftables"] if "map" in item)
+    keys: list[str] = []
+    while step:
+        more = elements(family, name, len(keys) + 1, step)
+        values = ", ".join(f"{key} : {NOBODY}" for key in more)
+        if host.run(f"nft add element {family} wirefleet {name} '{{ {values} }}'").succeeded:
+            keys += more
+        else:
+            step //= 2
+    assert keys, f"{family} {name} was full before"
+    return keys
 
 
 @contextmanager
 def filled(host: Host) -> Iterator[None]:
     """No room in a balancer's maps, and none when something leaves them."""
-    fillers = {}
-    for family in FAMILIES:
-        for name in ("sessions", "affinity"):
-            listed = json.loads(host.check_output("nft --json list map %s wirefleet %s", family, name))
-            found = next(item["map"] for item in listed["nftables"] if "map" in item)
-            count = found["size"] - len(found.get("elem", []))
-            fillers[family, name] = elements(family, name, count)
-            values = ", ".join(f"{key} : {NOBODY}" for key in fillers[family, name].split(", "))
-            host.check_output(f"nft add element {family} wirefleet {name} '{{ {values} }}'")
-    try:
+    with ExitStack() as fillers:
+        for family, name in itertools.product(FAMILIES, MAPS):
+            keys = ", ".join(fill(host, family, name))
+            fillers.callback(host.run, f"nft delete element {family} wirefleet {name} '{{ {keys} }}'")
         yield
-    finally:
-        for (family, name), keys in fillers.items():
-            host.run(f"nft delete element {family} wirefleet {name} '{{ {keys} }}'")
 
 
 def test_full_maps(pair: Pair, lab: Lab, figures: Figures) -> None:
