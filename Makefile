@@ -10,7 +10,7 @@ export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.collections
 LAB ?= demo
 # The longest first. What does not fit into the half hour of `make test` is for the night.
 SCENARIOS ?= default pair transport routed
-NIGHTLY ?= ipv6 monitoring access clients cloud trixie client snat rotate upgrade interrupted
+NIGHTLY ?= ipv6 monitoring access clients cloud trixie client snat rotate upgrade interrupted abuse
 JOBS ?= 3
 VENV := .venv/.stamp
 DAEMONS = $(patsubst %/__init__.py,%,$(wildcard roles/*/files/*/__init__.py))

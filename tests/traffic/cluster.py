@@ -212,6 +212,11 @@ def inner_address(host: Host) -> str:
     return host.check_output("ip -4 -brief address show wg0").split()[2].split("/")[0]
 
 
+def mesh_address(host: Host) -> str:
+    """A node's or balancer's own address in the mesh."""
+    return host.check_output("ip -6 -brief address show wf0").split()[2].split("/")[0]
+
+
 def fetch(host: Host, url: str) -> str:
     """Fetch a page; fails the test when that fails."""
     return host.check_output("curl --silent --show-error --fail --globoff --max-time 5 %s", url)

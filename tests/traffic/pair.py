@@ -79,12 +79,17 @@ class Pair:
         self.clients = self.views["lb1"].clients
         variables = yaml.safe_load((lab.inventory / "group_vars" / "all.yml").read_text())
         self.vips = {vip.split("/")[0] for vip in variables["vpn_vip"] + variables["vpn_backend_vip"]}
+        self._public_vips = [vip.split("/")[0] for vip in variables["vpn_vip"]]
         if variables.get("vpn_vip_mode") == "external":
             self.vips = {ELECTED}
         self.targets = dict(zip(clients, (lab.address("web", "private", version) for version in (4, 6))))
 
     def host(self, name: str) -> Host:
         return self.views[name].balancer
+
+    def address(self, version: int) -> str:
+        """The public address that they share."""
+        return next(vip for vip in self._public_vips if (":" in vip) == (version == 6))
 
     def held(self, name: str) -> set[str]:
         """The shared addresses that a balancer has."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import time
 
-from traffic.cluster import FAILOVER_SECONDS, Client, Cluster, fetch, inner_address, status
+from traffic.cluster import FAILOVER_SECONDS, Client, Cluster, fetch, inner_address, mesh_address, status
 from traffic.figures import Figures
 from traffic.hosts import Lab, until
 from traffic.ping import Ping
@@ -44,7 +44,7 @@ def test_a_node_dies_and_its_clients_go_elsewhere(
 
 def test_a_node_whose_wireguard_stopped_is_down(cluster: Cluster, figures: Figures) -> None:
     node = cluster.nodes["n3"]
-    mesh = node.check_output("ip -6 -brief address show wf0").split()[2].split("/")[0]
+    mesh = mesh_address(node)
     node.check_output("systemctl stop wg-quick@wg0")
     try:
         took = until("n3 is down in HAProxy", 15, lambda: cluster.states()["n3"]["haproxy"].startswith("DOWN"))

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from traffic.cluster import Cluster, fetch
+from traffic.cluster import Cluster, fetch, mesh_address
 from traffic.hosts import REPOSITORY, until
 from traffic.monitor import PROMETHEUS, Monitor, photograph
 
@@ -75,8 +75,7 @@ def test_nothing_fires_in_order_nor_in_a_drain(cluster: Cluster, monitor: Monito
 
 @pytest.mark.parametrize("port", [8052, 8404])
 def test_status_page_and_statistics_are_on_the_loopback_and_in_the_mesh(cluster: Cluster, port: int) -> None:
-    mesh = cluster.balancer.check_output("ip -brief -6 address show wf0").split()[2].split("/")[0]
-    for address in ("127.0.0.1", f"[{mesh}]"):
+    for address in ("127.0.0.1", f"[{mesh_address(cluster.balancer)}]"):
         page = fetch(cluster.balancer, f"http://{address}:{port}/")
         assert "n1" in page
         if port == 8052:
