@@ -135,8 +135,13 @@ class Adopter:
         )
 
     def follow_owners(self, owners: OwnerRoutes) -> None:
-        """Let packets for clients go where they are now, and tell their former nodes. Raises a CommandError."""
+        """Let packets for clients go where they are now, and tell their former nodes. Raises a CommandError.
+
+        Only who asks for adoptions knows of those that are under way, so the others tell nobody.
+        """
         owners.follow()
+        if not self._active:
+            return
         for name, agent in self._agents.items():
             if name not in self.silent and (clients := owners.releases(name)):
                 agent.release(clients)
