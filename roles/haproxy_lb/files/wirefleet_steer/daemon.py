@@ -43,7 +43,8 @@ HANDOVER_AFTER = 5.0  # seconds of fail static at the active balancer; the other
 TEACHING_TIME = 10.0  # seconds after the table was found empty: all agents have spoken by then
 
 # What a round consists of, besides the probes.
-HAPROXY, TABLE, ADOPTION, OWNERS, REBALANCE = "haproxy", "table", "adoption", "owners", "rebalance"
+HAPROXY, TABLE, FORWARDING = "haproxy", "table", "forwarding"
+ADOPTION, OWNERS, REBALANCE = "adoption", "owners", "rebalance"
 
 
 def prepare(config: Config) -> None:
@@ -120,6 +121,7 @@ class Steer:
             self._attempt("vips", partial(self._look_for_vips, now))
         self._attempt(HAPROXY, self._follow_haproxy)
         self._attempt(TABLE, self._keep_table)
+        self._attempt(FORWARDING, self._look_for_sysctls)
         if self.config.snat:
             self._attempt("translations", self._translator.follow)
         self._attempt("connections", self._end_connections)
@@ -189,12 +191,12 @@ class Steer:
                 notify("WATCHDOG=1")
 
     def problem(self) -> str | None:
-        """Say why the kernel might not follow HAProxy just now."""
+        """Say why the kernel might not follow HAProxy just now, or not forward."""
         age = time.monotonic() - self.round_at
         if age > STALE_AFTER:
             return f"the loop's last round was {age:.0f} s ago"
         troubles = dict(self.troubles)
-        parts = (HAPROXY, TABLE, OWNERS)
+        parts = (HAPROXY, TABLE, FORWARDING, OWNERS)
         return "; ".join(f"{what}: {troubles[what]}" for what in parts if what in troubles) or None
 
     def answer(self, request: Request) -> Response | None:
@@ -226,6 +228,7 @@ class Steer:
             self.elements,
             self.troubles.get(HAPROXY),
             self._damper.remaining(time.monotonic()) if self._damper else {},
+            self.troubles.get(FORWARDING),
         )
         sessions: Counter[int] = Counter()
         for family in self.config.families:
@@ -279,7 +282,7 @@ class Steer:
     def _attempt(self, what: str, action: Callable[[], None]) -> None:
         """A part that fails must not stop the others: log it once, try again in the next round.
 
-        A ValueError or LookupError is an answer of a program that we do not understand.
+        A ValueError or LookupError is an answer of a program that we do not understand, or a wrong setting.
         """
         try:
             action()
@@ -370,6 +373,14 @@ class Steer:
         held = self.elements
         self.elements = {family: elements or EMPTY for family, elements in found.items()}
         self._apply({**self.elements, **held})
+
+    def _look_for_sysctls(self) -> None:
+        """Somebody may turn forwarding off, which no check of HAProxy's would show: its packets are this host's own.
+
+        To turn it on again is for systemd, which does so before it starts us: we may not write there.
+        """
+        if faults := status.forwarding_faults(self.config):
+            raise ValueError(faults)
 
     def _begin_teaching(self) -> None:
         self._teach_until = time.monotonic() + TEACHING_TIME

@@ -26,7 +26,7 @@ from wirefleet_steer.decide import Standing
 from wirefleet_steer.elements import EMPTY, client_key
 from wirefleet_steer.haproxy import HAProxyError, Report
 
-from .conftest import render, steer_config, steer_variables
+from .conftest import render, required_sysctls, steer_config, steer_variables
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("network")]
 
@@ -504,6 +504,35 @@ def test_the_sign_that_all_is_in_order(config: Config, says: Says, tmp_path: Pat
     steer.inspect()
     steer.round()
     assert not sign.exists(), "the table can not be put back"
+
+
+def test_who_forwards_nothing_is_not_in_order(
+    config: Config, says: Says, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """HAProxy's checks and the mesh are this host's own packets, and go on."""
+    sign = tmp_path / "in-order"
+    wanted = required_sysctls(["ip", "ip6"])
+    prepare(config)
+    steer = Steer(replace(config, in_order=str(sign), sysctls=wanted))
+    run(["sysctl", "-q", "-w", *(f"{path}={value}" for path, value in wanted.items())])
+    steer.start()
+    says(n1=UP, n2=UP, n3=UP)
+    steer.round()
+    assert sign.exists()
+    sign.unlink()
+    capsys.readouterr()
+    for path in wanted:
+        run(["sysctl", "-q", "-w", f"{path}=0"])
+        steer.round()
+        steer.round()
+        assert not sign.exists()
+        assert capsys.readouterr().err == f'event=failed what=forwarding error="sysctl {path}: is 0, wanted 1"\n'
+        assert health(steer)["problem"] == f"forwarding: sysctl {path}: is 0, wanted 1"
+        run(["sysctl", "-q", "-w", f"{path}=1"])
+        steer.round()
+        assert events(capsys) == ["recovered"]
+        assert sign.exists()
+        sign.unlink()
 
 
 def test_who_sees_no_node_hands_over_later_than_a_standby(
