@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import partial
-from itertools import cycle
+from itertools import cycle, islice
 from pathlib import Path
 from typing import NoReturn
 
@@ -30,7 +30,7 @@ from .census import census
 from .config import Config, Status
 from .damping import Damper
 from .decide import NodeState, Standing, State, changes, collapsed_at, decide
-from .elements import EMPTY, Elements, client_key, mark, script, standing, wanted
+from .elements import EMPTY, Elements, script, standing, wanted
 from .haproxy import HAProxyError, Report
 from .rebalancer import Rebalancer
 from .translation import Translator
@@ -41,6 +41,7 @@ STALE_AFTER = 5.0  # seconds without a round, after which the loop counts as dea
 
 HANDOVER_AFTER = 5.0  # seconds of fail static at the active balancer; the others have to find out before it
 TEACHING_TIME = 10.0  # seconds after the table was found empty: all agents have spoken by then
+MOVED_AT_ONCE = 32  # clients in one round: each that the table knows otherwise may take two runs of nft
 
 # What a round consists of, besides the probes.
 HAPROXY, TABLE, FORWARDING = "haproxy", "table", "forwarding"
@@ -132,6 +133,7 @@ class Steer:
                 self._attempt(OWNERS, partial(self._adopter.follow_owners, self._adopter.owners))
             if now < self._teach_until:
                 self._attempt(ADOPTION, partial(self._teach, self._adopter))
+            self._attempt("affinity", partial(self._follow_moved, self._adopter))
             if self._rebalancer and self.active:
                 self._attempt(REBALANCE, partial(self._rebalancer.round, self.state))
             elif self._rebalancer:
@@ -390,23 +392,29 @@ class Steer:
     def _teach(self, adopter: Adopter) -> None:
         """Tell an empty table whose clients are whose, so that running sessions go on."""
         clients = [
-            (key, name, session, client)
+            (key, name, session)
             for key, name, session in adopter.clients()
             if session.steered
             and (key, session.endpoint) not in self._taught
             and self.state.standing(name) is not Standing.DOWN
-            and (client := self._translator.client(session.family, session.endpoint))
+            and self._translator.client(session.family, session.endpoint)
         ]
-        for family in self.config.families:
-            owners = {
-                client_key(family, client): mark(self.config.nodes[name].mark)
-                for _key, name, session, client in clients
-                if session.family == family
-            }
-            if owners:
-                taught = kernel.teach(family, self.config.table, list(owners.items()))
-                event("clients_taught", family=family, clients=taught)
-        self._taught.update((key, session.endpoint) for key, _name, session, _client in clients)
+        for family, owners in self._translator.affinities((name, session) for _key, name, session in clients):
+            # What the table knows otherwise is better: a handshake has taught it meanwhile.
+            others = kernel.teach(family, self.config.table, owners)
+            event("clients_taught", family=family, clients=len(owners) - len(others))
+        self._taught.update((key, session.endpoint) for key, _name, session in clients)
+
+    def _follow_moved(self, adopter: Adopter) -> None:
+        """Tell the table whose clients those are that have moved, also where it takes them for another node's."""
+        keys = list(islice(adopter.moved, MOVED_AT_ONCE))
+        for key in keys:
+            del adopter.moved[key]
+        moved = [owner for key in keys if (owner := adopter.roster.owner(key))]
+        for family, owners in self._translator.affinities(moved):
+            if others := kernel.teach(family, self.config.table, owners):
+                kernel.assign(family, self.config.table, others)
+                event("affinity_corrected", family=family, clients=len(others))
 
     def _apply(self, target: dict[str, Elements]) -> None:
         """Write the differences in one transaction."""

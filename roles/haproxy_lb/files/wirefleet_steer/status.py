@@ -15,13 +15,13 @@ from wirefleet.cli import answers
 from wirefleet.command import CommandError
 
 from . import haproxy, kernel, probe
+from .adoption import SESSION_LIFE
 from .census import census
 from .config import Config, Node
 from .decide import BY_OPERATOR, Standing, read
 from .elements import Elements, slots, standing
 from .haproxy import HAProxyError, Report
 
-SESSION_LIFE = 180  # seconds: REJECT_AFTER_TIME, after which nobody uses a session any more
 EMPTY = "empty"
 GOALS = ("up", "drained", "settled", "back", EMPTY)
 NAMED = 10  # of the clients that are left
