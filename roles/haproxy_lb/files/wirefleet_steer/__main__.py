@@ -57,6 +57,8 @@ def _status(config: Config, options: argparse.Namespace) -> int:
         print(json.dumps({**status.balancer(config, snapshot), "nodes": rows}, indent=2))
     else:
         print(_table(rows))
+        if snapshot.forwarding_error:
+            print(f"Packets are not forwarded here: {snapshot.forwarding_error}")
     return 0 if any(status.takes_clients(snapshot, node) for node in config.nodes.values()) else 1
 
 

@@ -16,7 +16,7 @@ from wirefleet.log import event
 from wirefleet.prometheus import Histogram
 
 from . import memory
-from .adoption import MAX_BATCH, Adoptions, Move, Roster, Session, Shares, wrong_clocks
+from .adoption import MAX_BATCH, SESSION_LIFE, Adoptions, Move, Roster, Session, Shares, wrong_clocks
 from .agents import Adopting, Agent, Failed, Heard, Message
 from .config import Adoption, Config
 from .decide import Standing, State, changes
@@ -46,6 +46,8 @@ class Adopter:
     ``counts``: node -> clients, as of the last review. ``durations``: how long it took until a node's clients were
     adopted, by what it went for, "failure" or "drain". ``silent``: agent that is not heard -> why. ``seen_at``: when
     each node looked at what the roster has of it, on the monotonic clock. ``wrong``: nodes whose clock is wrong.
+
+    ``moved`` are clients at another address than before, for the table; who tells it takes them out.
     """
 
     def __init__(self, config: Config, adoption: Adoption, file: Path | None = None) -> None:
@@ -56,6 +58,7 @@ class Adopter:
         self.durations = {cause: Histogram(DURATIONS) for cause in ("failure", "drain")}
         self._causes: dict[str, str] = {}  # node -> what its clients leave it for
         self.silent: dict[str, str] = {}
+        self.moved: dict[str, None] = {}  # public keys, the first one first
         self._config = config
         self._max_idle = adoption.max_idle
         self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
@@ -135,8 +138,13 @@ class Adopter:
         )
 
     def follow_owners(self, owners: OwnerRoutes) -> None:
-        """Let packets for clients go where they are now, and tell their former nodes. Raises a CommandError."""
+        """Let packets for clients go where they are now, and tell their former nodes. Raises a CommandError.
+
+        Only who asks for adoptions knows of those that are under way, so the others tell nobody.
+        """
         owners.follow()
+        if not self._active:
+            return
         for name, agent in self._agents.items():
             if name not in self.silent and (clients := owners.releases(name)):
                 agent.release(clients)
@@ -230,8 +238,10 @@ class Adopter:
     def _hear(self, message: Heard, now: float) -> None:
         if message.node not in self._heard_at:
             self._review_due = now  # clients of a node that died before we started may have waited for this one
+        before = {key: owner for key in message.sessions if (owner := self.roster.owner(key))}
         with self._lock:
             self.roster.update(message.node, message.sessions, message.whole)
+        self._note_moved(message.node, before)
         if self.owners:
             self.owners.hear(message.node, message.sessions, message.whole)
         self._heard_at[message.node] = now
@@ -247,6 +257,23 @@ class Adopter:
         for name in sorted(self.wrong - wrong):
             event("clock_right", node=name)
         self.wrong = wrong
+
+    def _note_moved(self, node: str, before: Mapping[str, tuple[str, Session]]) -> None:
+        """See who comes from another address now, by the word of the node that has them.
+
+        The table does not learn that from data where it knows the address already, perhaps as another node's: the
+        client has been there before. A node has no say in addresses where another one has a session.
+        """
+        moved: dict[str, str] = {}
+        for key, (_node, former) in before.items():
+            owner = self.roster.owner(key)
+            if owner and owner[0] == node and owner[1].steered and owner[1].endpoint != former.endpoint:
+                moved[key] = owner[1].endpoint
+        if moved:
+            since = time.time() - SESSION_LIFE
+            others = (sessions.values() for name, sessions in self.roster.nodes.items() if name != node)
+            taken = {session.endpoint for sessions in others for session in sessions if session.handshake >= since}
+            self.moved.update((key, None) for key, endpoint in moved.items() if endpoint not in taken)
 
     def _miss(self, message: Failed) -> None:
         if self.owners:

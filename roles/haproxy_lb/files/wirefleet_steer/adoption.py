@@ -26,6 +26,7 @@ ATTEMPTS = 2
 BATCH_TIME = 0.5  # seconds of work in one request
 MAX_BATCH = 256  # clients, as the agent allows
 CLOCK_TOLERANCE = 1.0  # seconds
+SESSION_LIFE = 180  # seconds: REJECT_AFTER_TIME, after which nobody uses a session any more
 
 # How a move ends: the target has the client; it went elsewhere by itself; it answered nobody; the target does not know
 # it; no target could be asked; its node came back before anybody was asked.

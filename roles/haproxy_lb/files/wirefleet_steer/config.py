@@ -29,6 +29,7 @@ SHAPE: dict[str, Shape] = {
     "families": [str],
     "mark": str,
     "snat": Optional(MapOf([str])),
+    "sysctls": Optional(MapOf(str)),
     "nodes": MapOf(
         {
             "mark": int,
@@ -122,6 +123,7 @@ class Config:
     poll_interval: float
     families: tuple[str, ...]
     snat: Mapping[str, tuple[str, ...]]  # family -> addresses that nodes get clients' packets from; empty: clients' own
+    sysctls: Mapping[str, str]  # path below /proc/sys -> the content without which packets are not forwarded
     nodes: Mapping[str, Node]
     owners: Owners | None  # None: nodes translate, and answers find them by themselves
     adoption: Adoption | None
@@ -167,6 +169,7 @@ def _config(read: dict) -> Config:
             family: tuple(_address("snat", family, text) for text in addresses)
             for family, addresses in (read["snat"] or {}).items()
         },
+        sysctls=read["sysctls"] or {},
         nodes=_nodes(read["nodes"], _bit(read["mark"])),
         owners=_owners(read["owners"]),
         adoption=Adoption(**_positive("adoption", read["adoption"])) if read["adoption"] else None,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import partial
-from itertools import cycle
+from itertools import cycle, islice
 from pathlib import Path
 from typing import NoReturn
 
@@ -30,7 +30,7 @@ from .census import census
 from .config import Config, Status
 from .damping import Damper
 from .decide import NodeState, Standing, State, changes, collapsed_at, decide
-from .elements import EMPTY, Elements, client_key, mark, script, standing, wanted
+from .elements import EMPTY, Elements, script, standing, wanted
 from .haproxy import HAProxyError, Report
 from .rebalancer import Rebalancer
 from .translation import Translator
@@ -41,9 +41,11 @@ STALE_AFTER = 5.0  # seconds without a round, after which the loop counts as dea
 
 HANDOVER_AFTER = 5.0  # seconds of fail static at the active balancer; the others have to find out before it
 TEACHING_TIME = 10.0  # seconds after the table was found empty: all agents have spoken by then
+MOVED_AT_ONCE = 32  # clients in one round: each that the table knows otherwise may take two runs of nft
 
 # What a round consists of, besides the probes.
-HAPROXY, TABLE, ADOPTION, OWNERS, REBALANCE = "haproxy", "table", "adoption", "owners", "rebalance"
+HAPROXY, TABLE, FORWARDING = "haproxy", "table", "forwarding"
+ADOPTION, OWNERS, REBALANCE = "adoption", "owners", "rebalance"
 
 
 def prepare(config: Config) -> None:
@@ -120,6 +122,7 @@ class Steer:
             self._attempt("vips", partial(self._look_for_vips, now))
         self._attempt(HAPROXY, self._follow_haproxy)
         self._attempt(TABLE, self._keep_table)
+        self._attempt(FORWARDING, self._look_for_sysctls)
         if self.config.snat:
             self._attempt("translations", self._translator.follow)
         self._attempt("connections", self._end_connections)
@@ -130,6 +133,7 @@ class Steer:
                 self._attempt(OWNERS, partial(self._adopter.follow_owners, self._adopter.owners))
             if now < self._teach_until:
                 self._attempt(ADOPTION, partial(self._teach, self._adopter))
+            self._attempt("affinity", partial(self._follow_moved, self._adopter))
             if self._rebalancer and self.active:
                 self._attempt(REBALANCE, partial(self._rebalancer.round, self.state))
             elif self._rebalancer:
@@ -189,12 +193,12 @@ class Steer:
                 notify("WATCHDOG=1")
 
     def problem(self) -> str | None:
-        """Say why the kernel might not follow HAProxy just now."""
+        """Say why the kernel might not follow HAProxy just now, or not forward."""
         age = time.monotonic() - self.round_at
         if age > STALE_AFTER:
             return f"the loop's last round was {age:.0f} s ago"
         troubles = dict(self.troubles)
-        parts = (HAPROXY, TABLE, OWNERS)
+        parts = (HAPROXY, TABLE, FORWARDING, OWNERS)
         return "; ".join(f"{what}: {troubles[what]}" for what in parts if what in troubles) or None
 
     def answer(self, request: Request) -> Response | None:
@@ -226,6 +230,7 @@ class Steer:
             self.elements,
             self.troubles.get(HAPROXY),
             self._damper.remaining(time.monotonic()) if self._damper else {},
+            self.troubles.get(FORWARDING),
         )
         sessions: Counter[int] = Counter()
         for family in self.config.families:
@@ -279,7 +284,7 @@ class Steer:
     def _attempt(self, what: str, action: Callable[[], None]) -> None:
         """A part that fails must not stop the others: log it once, try again in the next round.
 
-        A ValueError or LookupError is an answer of a program that we do not understand.
+        A ValueError or LookupError is an answer of a program that we do not understand, or a wrong setting.
         """
         try:
             action()
@@ -371,6 +376,14 @@ class Steer:
         self.elements = {family: elements or EMPTY for family, elements in found.items()}
         self._apply({**self.elements, **held})
 
+    def _look_for_sysctls(self) -> None:
+        """Somebody may turn forwarding off, which no check of HAProxy's would show: its packets are this host's own.
+
+        To turn it on again is for systemd, which does so before it starts us: we may not write there.
+        """
+        if faults := status.forwarding_faults(self.config):
+            raise ValueError(faults)
+
     def _begin_teaching(self) -> None:
         self._teach_until = time.monotonic() + TEACHING_TIME
         self._taught.clear()
@@ -379,23 +392,29 @@ class Steer:
     def _teach(self, adopter: Adopter) -> None:
         """Tell an empty table whose clients are whose, so that running sessions go on."""
         clients = [
-            (key, name, session, client)
+            (key, name, session)
             for key, name, session in adopter.clients()
             if session.steered
             and (key, session.endpoint) not in self._taught
             and self.state.standing(name) is not Standing.DOWN
-            and (client := self._translator.client(session.family, session.endpoint))
+            and self._translator.client(session.family, session.endpoint)
         ]
-        for family in self.config.families:
-            owners = {
-                client_key(family, client): mark(self.config.nodes[name].mark)
-                for _key, name, session, client in clients
-                if session.family == family
-            }
-            if owners:
-                taught = kernel.teach(family, self.config.table, list(owners.items()))
-                event("clients_taught", family=family, clients=taught)
-        self._taught.update((key, session.endpoint) for key, _name, session, _client in clients)
+        for family, owners in self._translator.affinities((name, session) for _key, name, session in clients):
+            # What the table knows otherwise is better: a handshake has taught it meanwhile.
+            others = kernel.teach(family, self.config.table, owners)
+            event("clients_taught", family=family, clients=len(owners) - len(others))
+        self._taught.update((key, session.endpoint) for key, _name, session in clients)
+
+    def _follow_moved(self, adopter: Adopter) -> None:
+        """Tell the table whose clients those are that have moved, also where it takes them for another node's."""
+        keys = list(islice(adopter.moved, MOVED_AT_ONCE))
+        for key in keys:
+            del adopter.moved[key]
+        moved = [owner for key in keys if (owner := adopter.roster.owner(key))]
+        for family, owners in self._translator.affinities(moved):
+            if others := kernel.teach(family, self.config.table, owners):
+                kernel.assign(family, self.config.table, others)
+                event("affinity_corrected", family=family, clients=len(others))
 
     def _apply(self, target: dict[str, Elements]) -> None:
         """Write the differences in one transaction."""

@@ -79,14 +79,14 @@ def read(family: str, table: str) -> Elements | None:
     return elements
 
 
-def teach(family: str, table: str, owners: Sequence[tuple[str, str]]) -> int:
-    """Add client's key -> its node's mark to "affinity", where nothing else is known; return how many are ours.
+def teach(family: str, table: str, owners: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Add client's key -> its node's mark to "affinity"; return those of whom something else is known.
 
-    The kernel refuses a whole transaction for one key that it has with another value, which is the better one: a
-    handshake has taught it meanwhile. So a batch that fails is halved until that key is alone.
+    The kernel refuses a whole transaction for one key that it has with another value. So a batch that fails is halved
+    until that key is alone.
     """
     if not owners:
-        return 0
+        return []
     elements = ", ".join(f"{key} : {value}" for key, value in owners)
     try:
         nft.apply(f"add element {family} {table} affinity {{ {elements} }}\n")
@@ -94,8 +94,8 @@ def teach(family: str, table: str, owners: Sequence[tuple[str, str]]) -> int:
         if "File exists" not in error.stderr:
             raise
         middle = len(owners) // 2
-        return sum(teach(family, table, half) for half in (owners[:middle], owners[middle:])) if middle else 0
-    return len(owners)
+        return teach(family, table, owners[:middle]) + teach(family, table, owners[middle:]) if middle else list(owners)
+    return []
 
 
 def assign(family: str, table: str, owners: Sequence[tuple[str, str]]) -> None:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from ipaddress import ip_network
+from itertools import islice
 
 from wirefleet.iproute import ensure_rules
 from wirefleet.log import event
@@ -92,10 +93,14 @@ class Claims:
             for network in self._clients[key][node].networks:
                 yield network, node
 
-    def beaten(self, node: str, now: float) -> Iterator[tuple[str, int]]:
-        """Yield public key and handshake, as the node names it, of the clients that the node has to let go."""
+    def beaten(self, node: str, dead: Collection[str], now: float) -> Iterator[tuple[str, int]]:
+        """Yield public key and handshake, as the node names it, of the clients that the node has to let go.
+
+        Those that are a dead node's are not among them: this one may be adopting them.
+        """
         for key in self._beaten.get(node, ()):
-            if now - self._winners[key][1] >= RELEASE_AFTER:
+            winner, since = self._winners[key]
+            if winner not in dead and now - since >= RELEASE_AFTER:
                 yield key, self._clients[key][node].stamp
 
     def _claim(self, key: str, node: str, session: Session) -> Claim:
@@ -197,7 +202,7 @@ class OwnerRoutes:
         now = time.monotonic()
         if self._changed or now < self._release_due[node]:
             return []
-        clients = [client for client, _count in zip(self._claims.beaten(node, now), range(MAX_RELEASE))]
+        clients = list(islice(self._claims.beaten(node, self._dead, now), MAX_RELEASE))
         if clients:
             self._release_due[node] = now + RELEASE_INTERVAL
         return clients

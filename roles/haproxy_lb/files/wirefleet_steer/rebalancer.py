@@ -11,16 +11,14 @@ from wirefleet.log import event
 
 from . import kernel
 from .adopter import Adopter
-from .adoption import Move
+from .adoption import SESSION_LIFE, Move
 from .config import Config
 from .decide import State
-from .elements import client_key, mark
 from .rebalance import Rebalance
 from .translation import Translator
 
 REVIEW = 5.0  # seconds
 QUIET = 15.0  # seconds without any change before anybody is moved
-SESSION = 180.0  # seconds after its handshake, a session is over: nobody is there who could be moved
 STAY = 15.0  # seconds that a client stays at least where it is
 
 
@@ -73,7 +71,7 @@ class Rebalancer:
 
     def _move(self, state: State, now: float) -> None:
         unix = time.time()
-        clients = (client for client in self._adopter.roster.clients() if client[2].handshake >= unix - SESSION)
+        clients = (client for client in self._adopter.roster.clients() if client[2].handshake >= unix - SESSION_LIFE)
         moves = self.rebalance.plan(clients, self._adopter.shares(state, now).weights, unix - STAY, now)
         self._assign(moves, lambda move: move.target)
         for target in {move.target for move in moves}:
@@ -81,12 +79,5 @@ class Rebalancer:
 
     def _assign(self, moves: Iterable[Move], owner: Callable[[Move], str]) -> None:
         """Write into the table whose client each is."""
-        moves = list(moves)
-        for family in self._config.families:
-            owners = {
-                client_key(family, client): mark(self._config.nodes[owner(move)].mark)
-                for move in moves
-                if move.session.family == family and (client := self._translator.client(family, move.session.endpoint))
-            }
-            if owners:
-                kernel.assign(family, self._config.table, list(owners.items()))
+        for family, owners in self._translator.affinities((owner(move), move.session) for move in moves):
+            kernel.assign(family, self._config.table, owners)

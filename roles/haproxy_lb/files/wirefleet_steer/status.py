@@ -10,17 +10,18 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
+from wirefleet import sysctl
 from wirefleet.cli import answers
 from wirefleet.command import CommandError
 
 from . import haproxy, kernel, probe
+from .adoption import SESSION_LIFE
 from .census import census
 from .config import Config, Node
 from .decide import BY_OPERATOR, Standing, read
 from .elements import Elements, slots, standing
 from .haproxy import HAProxyError, Report
 
-SESSION_LIFE = 180  # seconds: REJECT_AFTER_TIME, after which nobody uses a session any more
 EMPTY = "empty"
 GOALS = ("up", "drained", "settled", "back", EMPTY)
 NAMED = 10  # of the clients that are left
@@ -36,6 +37,7 @@ class Snapshot:
     elements: Mapping[str, Elements]  # by family; a family whose table is missing is not there
     haproxy_error: str | None = None
     damped: Mapping[str, float] = field(default_factory=dict)  # node -> seconds for which the daemon lets it wait
+    forwarding_error: str | None = None
 
 
 @dataclass(frozen=True)
@@ -87,10 +89,17 @@ def take(config: Config) -> Snapshot:
     elements = {family: kernel.read(family, config.table) for family in config.families}
     present = {family: found for family, found in elements.items() if found is not None}
     damped = (_ask_daemon(config, "/v1/damped") or {}).get("damped", {})
+    forwarding_error = forwarding_faults(config)
     try:
-        return Snapshot(haproxy.servers(config.haproxy_socket, config.backend), present, damped=damped)
+        reports = haproxy.servers(config.haproxy_socket, config.backend)
+        return Snapshot(reports, present, damped=damped, forwarding_error=forwarding_error)
     except HAProxyError as error:
-        return Snapshot({}, present, str(error))
+        return Snapshot({}, present, str(error), forwarding_error=forwarding_error)
+
+
+def forwarding_faults(config: Config) -> str | None:
+    """Say which of the kernel's settings keep packets from being forwarded."""
+    return "; ".join(sysctl.faults(config.sysctls, sysctl.values(config.sysctls))) or None
 
 
 def standings(snapshot: Snapshot, node: Node) -> dict[str, Standing]:
@@ -331,6 +340,8 @@ def advice(config: Config, snapshot: Snapshot, node: Node, report: Report | None
     """One sentence: what decides, and where to act."""
     if len(snapshot.elements) < len(config.families):
         return "a table is missing and every packet is dropped: is wirefleet-steer running?"
+    if snapshot.forwarding_error:
+        return f"packets are not forwarded here ({snapshot.forwarding_error}): restart wirefleet-steer, which sets it"
     if report is None:
         return "the kernel keeps the last state until HAProxy answers for this node"
     found = set(standings(snapshot, node).values())

@@ -13,9 +13,10 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import ip_address
 
+from .adoption import Session
 from .census import walk
 from .config import Config
-from .elements import client_key
+from .elements import client_key, mark
 
 MAPS = ("client_addresses", "client_ports", "ports")
 TAKEN = "taken"
@@ -52,6 +53,18 @@ class Translator:
         if family not in self._config.snat:
             return endpoint
         return self.known.get(family, {}).get(endpoint)
+
+    def affinities(self, owners: Iterable[tuple[str, Session]]) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+        """Yield each family with key and node's mark of the clients that are known in it; ``owners``: node, session."""
+        owners = list(owners)
+        for family in self._config.families:
+            marks = {
+                client_key(family, client): mark(self._config.nodes[node].mark)
+                for node, session in owners
+                if session.family == family and (client := self.client(family, session.endpoint))
+            }
+            if marks:
+                yield family, list(marks.items())
 
 
 def read(family: str, table: str, addresses: Iterable[str]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from functools import reduce
 from typing import NoReturn
 
-from wirefleet import __version__, nft, prometheus
+from wirefleet import __version__, nft, prometheus, sysctl
 from wirefleet.command import CommandError
 from wirefleet.config import ConfigError
 from wirefleet.httpd import Request, Response, Server
@@ -211,7 +211,7 @@ class Agent:
         seen = Observation(
             link=observe.link(self.config.interface),
             listening=observe.listening(self.config.port),
-            sysctls=observe.sysctls(self.config.sysctls),
+            sysctls=sysctl.values(self.config.sysctls),
             lost=tuple(map(str, lost)),
             errors=tuple(errors),
             checks=dict(self.checks.results),

@@ -7,6 +7,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from wirefleet import sysctl
+
 from .settings import Config
 
 OK = "ok"
@@ -55,7 +57,7 @@ class Verdict:
 
 def judge(config: Config, seen: Observation) -> Verdict:
     """A fault outranks a drain: a drained node still carries its clients, a faulty one must lose them."""
-    faults = [*_interface_faults(config, seen), *_sysctl_faults(config, seen)]
+    faults = [*_interface_faults(config, seen), *sysctl.faults(config.sysctls, seen.sysctls)]
     faults += [f"{item}: missing" for item in seen.lost]
     faults += [*_check_faults(config, seen), *seen.errors]
     if faults:
@@ -70,15 +72,6 @@ def _interface_faults(config: Config, seen: Observation) -> list[str]:
     if seen.link != "up":
         return [f"interface {config.interface}: {seen.link}"]
     return [] if seen.listening else [f"interface {config.interface}: nothing listens on UDP port {config.port}"]
-
-
-def _sysctl_faults(config: Config, seen: Observation) -> list[str]:
-    values = ((path, seen.sysctls.get(path), wanted) for path, wanted in config.sysctls.items())
-    return [
-        f"sysctl {path}: {'missing' if value is None else f'is {value}'}, wanted {wanted}"
-        for path, value, wanted in values
-        if value != wanted
-    ]
 
 
 def _check_faults(config: Config, seen: Observation) -> list[str]:

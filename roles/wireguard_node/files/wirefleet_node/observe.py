@@ -67,14 +67,3 @@ def _local_addresses(table: str) -> list[str]:
     except FileNotFoundError:  # no IPv6 on this host
         return []
     return [row.split()[1] for row in rows[1:]]
-
-
-def sysctls(paths: Iterable[str]) -> dict[str, str | None]:
-    return {path: _sysctl(path) for path in paths}
-
-
-def _sysctl(path: str) -> str | None:
-    try:
-        return Path("/proc/sys", path).read_text(encoding="ascii").strip()
-    except OSError:
-        return None

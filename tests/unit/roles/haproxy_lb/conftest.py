@@ -104,10 +104,23 @@ def render(name: str, variables: dict[str, Any]) -> str:
 
 def balancer_sysctls(backend: str, *, routed: bool = False) -> list[str]:
     """What the role sets for its daemon on a balancer."""
-    role = yaml.safe_load((TEMPLATES.parent / "vars/main.yml").read_text(encoding="utf-8"))
-    variables = {"__haproxy_lb_backends": [backend], "__vpn_routed": routed}
-    sysctls: list[str] = template(role["__haproxy_lb_sysctls"], variables)
+    sysctls: list[str] = role_variable("sysctls", __haproxy_lb_backends=[backend], __vpn_routed=routed)
     return sysctls
+
+
+def required_sysctls(families: Sequence[str], *, routed: bool = False) -> dict[str, str]:
+    """Those of them that the daemon watches."""
+    variables = {
+        "__haproxy_lb_sysctls": balancer_sysctls("backend", routed=routed),
+        "__vpn_plan": {"families": families},
+    }
+    sysctls: dict[str, str] = role_variable("required_sysctls", **variables)
+    return sysctls
+
+
+def role_variable(name: str, **variables: Any) -> Any:
+    role = yaml.safe_load((TEMPLATES.parent / "vars/main.yml").read_text(encoding="utf-8"))
+    return template(role[f"__haproxy_lb_{name}"], variables)
 
 
 def steer_config(directory: Path, **changes: Any) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from wirefleet_steer.adoption import Move, Session
 from wirefleet_steer.agents import Adopting, Failed, Heard
 from wirefleet_steer.config import Adoption, Owners, load
 from wirefleet_steer.decide import NodeState, Standing, State
-from wirefleet_steer.owners import RELEASE_AFTER, OwnerRoutes
+from wirefleet_steer.owners import RELEASE_AFTER, RELEASE_INTERVAL, OwnerRoutes
 
 from .conftest import steer_config
 
@@ -290,3 +290,12 @@ def test_in_routed_mode_routes_go_before_orders_to_let_go(
     scene.round(n1=NodeState(UP))
     assert follow() == address
     assert released == [("n1", [("a", NOW - 10)])]
+
+    scene.active = False
+    scene.round(RELEASE_INTERVAL)
+    assert follow() == address
+    assert len(released) == 1, "a standby does not know who is being adopted"
+    scene.active = True
+    scene.round()
+    follow()
+    assert len(released) == 2

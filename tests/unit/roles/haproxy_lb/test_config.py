@@ -13,7 +13,7 @@ from wirefleet.config import ConfigError
 from wirefleet_steer.__main__ import main
 from wirefleet_steer.config import Adoption, Status, load
 
-from .conftest import steer_config
+from .conftest import required_sysctls, steer_config
 
 Change = Callable[[dict[str, Any]], Any]
 
@@ -61,6 +61,32 @@ def test_without_source_nat_no_address_stands_for_clients(tmp_path: Path) -> Non
     assert load(write(tmp_path)).snat == {}
     config = load(write(tmp_path, lambda d: d.update(snat={"ip6": ["FD00:9::0:1"]})))
     assert config.snat == {"ip6": ("fd00:9::1",)}
+
+
+@pytest.mark.parametrize(
+    ("families", "routed", "expected"),
+    [
+        (["ip"], False, ["net/ipv4/ip_forward"]),
+        (["ip6"], True, ["net/ipv6/conf/all/forwarding"]),
+        (
+            ["ip", "ip6"],
+            True,
+            [
+                "net/ipv4/conf/all/rp_filter",
+                "net/ipv4/conf/backend/rp_filter",
+                "net/ipv4/ip_forward",
+                "net/ipv6/conf/all/forwarding",
+            ],
+        ),
+    ],
+)
+def test_the_settings_without_which_nothing_is_forwarded(
+    tmp_path: Path, families: list[str], routed: bool, expected: list[str]
+) -> None:
+    assert load(write(tmp_path)).sysctls == {}
+    wanted = required_sysctls(families, routed=routed)
+    assert wanted == {path: "0" if path.endswith("rp_filter") else "1" for path in expected}
+    assert load(write(tmp_path, lambda d: d.update(sysctls=wanted))).sysctls == wanted
 
 
 def test_the_certificates_end_may_be_unknown(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from wirefleet_steer.decide import Standing
 from wirefleet_steer.elements import EMPTY, client_key
 from wirefleet_steer.haproxy import HAProxyError, Report
 
-from .conftest import render, steer_config, steer_variables
+from .conftest import render, required_sysctls, steer_config, steer_variables
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("network")]
 
@@ -351,13 +351,59 @@ def test_a_table_that_holds_something_is_not_told_anything(config: Config, adopt
     assert affinity() == {"ip": {0x10000002: 1}, "ip6": {}}
 
 
+W, L = {"ip": "198.51.100.1:1001", "ip6": "[2001:db8:100::1]:1001"}, {"ip": "192.0.2.1:7", "ip6": "[2001:db8:200::1]:7"}
+
+
+@pytest.mark.parametrize("active", [True, False])
+@pytest.mark.parametrize("family", ["ip", "ip6"])
+def test_a_client_that_returns_to_an_address_stays_its_nodes(
+    adopting: Steer, family: str, active: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was n1's there, went on to L, and was adopted by n2. Data teaches nothing of an address that is known."""
+    steer = Steer(replace(adopting.config, vips=() if active else (VIP,)))
+    steer.start()
+    steer.round()
+    adopter, now = steer._adopter, int(time.time())
+    assert adopter is not None
+
+    def hear(node: str, endpoint: str, handshake: int) -> None:
+        adopter._inbox.put(Heard(node, {"x": Session(endpoint, handshake)}, True, 0.0, time.monotonic()))
+        steer.round()
+
+    hear("n1", W[family], now - 30)
+    hear("n1", L[family], now - 30)
+    for endpoint, node in ((W, "0x10000001"), (L, "0x10000002")):  # as the packets teach it
+        kernel.assign(family, "wirefleet", [(client_key(family, endpoint[family]), node)])
+    hear("n2", L[family], now - 10)
+    assert affinity()[family] == {0x10000001: 1, 0x10000002: 1}
+    capsys.readouterr()
+    hear("n2", W[family], now - 10)
+    assert affinity()[family] == {0x10000002: 2}
+    assert capsys.readouterr().err == f"event=affinity_corrected family={family} clients=1\n"
+    hear("n2", L[family], now - 10)
+    assert capsys.readouterr().err == "", "that is what the table knows"
+
+
+def test_a_node_has_no_say_in_where_another_has_a_client(adopting: Steer) -> None:
+    assert adopting._adopter is not None
+    now = int(time.time())
+    adopting.round()
+    before = affinity()
+    for endpoint in ("192.0.2.1:7", "198.51.100.1:1001"):  # the latter is where n1 has "a"
+        for key in ("b", "a"):
+            session = {key: Session(endpoint, now + 1)}
+            adopting._adopter._inbox.put(Heard("n2", session, False, 0.0, time.monotonic()))
+            adopting.round()
+    assert affinity()["ip"][0x10000001] == before["ip"][0x10000001] == 1
+
+
 def test_what_the_kernel_knows_better_stays(config: Config) -> None:
     prepare(config)
     run(["nft", "add element ip wirefleet affinity { 198.51.100.7 . 7 : 0x10000003 }"])
     owners = [(client_key("ip", f"198.51.100.{n}:{n}"), "0x10000001") for n in range(1, 20)]
-    assert kernel.teach("ip", "wirefleet", owners) == 18
+    assert kernel.teach("ip", "wirefleet", owners) == [(client_key("ip", "198.51.100.7:7"), "0x10000001")]
     assert affinity()["ip"] == {0x10000001: 18, 0x10000003: 1}
-    assert kernel.teach("ip", "wirefleet", []) == 0
+    assert kernel.teach("ip", "wirefleet", []) == []
 
 
 def test_pages_of_adoption(adopting: Steer, steer: Steer) -> None:
@@ -504,6 +550,35 @@ def test_the_sign_that_all_is_in_order(config: Config, says: Says, tmp_path: Pat
     steer.inspect()
     steer.round()
     assert not sign.exists(), "the table can not be put back"
+
+
+def test_who_forwards_nothing_is_not_in_order(
+    config: Config, says: Says, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """HAProxy's checks and the mesh are this host's own packets, and go on."""
+    sign = tmp_path / "in-order"
+    wanted = required_sysctls(["ip", "ip6"])
+    prepare(config)
+    steer = Steer(replace(config, in_order=str(sign), sysctls=wanted))
+    run(["sysctl", "-q", "-w", *(f"{path}={value}" for path, value in wanted.items())])
+    steer.start()
+    says(n1=UP, n2=UP, n3=UP)
+    steer.round()
+    assert sign.exists()
+    sign.unlink()
+    capsys.readouterr()
+    for path in wanted:
+        run(["sysctl", "-q", "-w", f"{path}=0"])
+        steer.round()
+        steer.round()
+        assert not sign.exists()
+        assert capsys.readouterr().err == f'event=failed what=forwarding error="sysctl {path}: is 0, wanted 1"\n'
+        assert health(steer)["problem"] == f"forwarding: sysctl {path}: is 0, wanted 1"
+        run(["sysctl", "-q", "-w", f"{path}=1"])
+        steer.round()
+        assert events(capsys) == ["recovered"]
+        assert sign.exists()
+        sign.unlink()
 
 
 def test_who_sees_no_node_hands_over_later_than_a_standby(

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from ipaddress import ip_network
 
 import pytest
@@ -35,8 +35,8 @@ def owner(claims: Claims) -> str | None:
     return dict(claims.routes()).get(A[0])
 
 
-def beaten(claims: Claims, node: str, now: float = 100.0) -> list[tuple[str, int]]:
-    return sorted(claims.beaten(node, now))
+def beaten(claims: Claims, node: str, now: float = 100.0, dead: Collection[str] = ()) -> list[tuple[str, int]]:
+    return sorted(claims.beaten(node, dead, now))
 
 
 class TestClaims:
@@ -152,6 +152,13 @@ class TestHeirs:
         assert owner(claims) == "n3"
         assert beaten(claims, "n2") == [("a", 0)]
 
+    def test_what_is_a_dead_nodes_nobody_has_to_let_go(self) -> None:
+        claims = Claims()
+        here(claims, "n1", 10)
+        here(claims, "n2", 0)
+        assert beaten(claims, "n2", dead={"n1"}) == []
+        assert beaten(claims, "n2") == [("a", 0)]
+
     def test_an_heir_dies_too(self, claims: Claims) -> None:
         assert claims.inherit("n3", ["a"], {"n1", "n2"}, 0)
         assert owner(claims) == "n3"
@@ -231,6 +238,29 @@ class TestRoutes:
         wait(RELEASE_INTERVAL)
         assert routes.releases("n1") == [("a", 10)], "and claims it still"
         assert routes.releases("n2") == []
+
+    def test_a_balancer_that_did_not_ask_lets_the_adopter_keep_it(
+        self, routes: OwnerRoutes, wait: Callable[[float], None]
+    ) -> None:
+        """It hears that the adopter has it, without a handshake, and knows of no heir."""
+        other = OwnerRoutes(CONFIG, NODES)
+        for node in NODES:
+            other.hear(node, {"a": at(10)} if node == "n1" else {}, True)
+        for balancer in (routes, other):
+            balancer.dead(frozenset({"n1"}))
+        routes.adopting("n2", ["a"])
+        for balancer in (other, routes):
+            balancer.hear("n2", {"a": at(0)}, False)
+            wait(RELEASE_AFTER)
+            balancer.follow()
+            assert balancer.releases("n2") == []
+        assert kernel() == {**NOWHERE, **through("n2")}
+        for balancer in (other, routes):
+            balancer.hear("n2", {"a": at(20)}, False)
+            balancer.dead(frozenset())
+            wait(RELEASE_AFTER)
+            balancer.follow()
+            assert balancer.releases("n1") == [("a", 10)]
 
     def test_a_death_is_followed_when_the_adopter_has_begun(self, routes: OwnerRoutes) -> None:
         routes.adopting("n2", ["a"])

@@ -12,14 +12,14 @@ import pytest
 from wirefleet.command import run
 from wirefleet_steer import adopter, kernel, rebalancer
 from wirefleet_steer.adopter import Adopter
-from wirefleet_steer.adoption import Move, Session
+from wirefleet_steer.adoption import SESSION_LIFE, Move, Session
 from wirefleet_steer.agents import Heard
 from wirefleet_steer.census import census
 from wirefleet_steer.config import Adoption, load
 from wirefleet_steer.decide import NodeState, Standing, State
 from wirefleet_steer.elements import client_key
 from wirefleet_steer.rebalance import PATIENCE
-from wirefleet_steer.rebalancer import QUIET, REVIEW, SESSION, STAY, Rebalancer
+from wirefleet_steer.rebalancer import QUIET, REVIEW, STAY, Rebalancer
 from wirefleet_steer.translation import Translator
 
 from .conftest import render, steer_config, steer_variables
@@ -122,7 +122,7 @@ def draining(scene: Scene) -> None:
 
 
 def old(scene: Scene) -> None:
-    scene.clients = {key: Session(s.endpoint, UNIX - int(SESSION) - 1) for key, s in scene.clients.items()}
+    scene.clients = {key: Session(s.endpoint, UNIX - SESSION_LIFE - 1) for key, s in scene.clients.items()}
 
 
 def new(scene: Scene) -> None:

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: Wirefleet contributors
-"""Stock clients that move back to nodes that were away, through the real agents, daemon and table."""
+"""Stock clients that move back, to nodes or to addresses, through the real agents, daemon and table."""
 
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 
 import pytest
@@ -102,3 +104,33 @@ def test_nodes_that_come_back_get_their_share_and_no_packet_is_lost(crowd: Clust
     assert all(abs(count - len(CROWD) / len(NODES)) <= 1 for count in owners(crowd).values())
     assert "event=rebalance clients=n1:9,n2:0,n3:0" in crowd.log()
     assert "reason=even" in crowd.log()
+
+
+def marks(cluster: Cluster, port: int) -> list[int]:
+    """Whose client the table takes it for that comes from this port."""
+    text = cluster.nft("list", "map", "ip", "wirefleet", "affinity")
+    return [int(mark, 16) & 0xFFFF for mark in re.findall(rf" \. {port} expires \w+ : (0x\w+)", text)]
+
+
+def test_a_client_that_is_back_where_it_was_is_its_present_nodes(crowd: Cluster) -> None:
+    """It was one node's there, and went elsewhere before that was drained."""
+    device = crowd.device(CROWD[0])
+
+    def come_from(port: int) -> None:
+        crowd.run("c2", "wg", "set", device, "listen-port", str(port))
+        crowd.run("c2", "ping", "-c", "1", "-W", "2", "-I", device, INSIDE["ip"])
+
+    for port in (41001, 41002):
+        come_from(port)
+        before = crowd.owner(CROWD[0])
+        eventually(lambda: marks(crowd, port) == [NODES[before] - 10])  # noqa: B023
+    time.sleep(2)  # until its agent has said where it is
+    crowd.haproxy(f"set server vpn_back/{before} state drain")
+    eventually(lambda: crowd.owner(CROWD[0]) != before)
+    after = crowd.owner(CROWD[0])
+    crowd.haproxy(f"set server vpn_back/{before} state ready")
+    crowd.steerctl("wait", before, "up", "--timeout", "5")
+    assert marks(crowd, 41001) == [NODES[before] - 10]
+    come_from(41001)
+    assert crowd.owner(CROWD[0]) == after
+    eventually(lambda: marks(crowd, 41001) == [NODES[after] - 10])

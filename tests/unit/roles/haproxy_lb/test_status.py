@@ -141,6 +141,20 @@ def test_a_missing_table_is_explained(config: Config) -> None:
     assert "every packet is dropped" in text
 
 
+def test_a_setting_that_keeps_packets_from_being_forwarded_is_named(
+    config: Config, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "steer.json").write_text(json.dumps(steer_config(tmp_path, sysctls={"net/no/such": "1"})))
+    elements = snapshot(config, None, UP).elements
+    monkeypatch.setattr(status.kernel, "read", lambda family, table: elements[family])
+    monkeypatch.setattr(status, "count_sessions", lambda config, shot: {})
+    for command, words in (("status", "Packets are not forwarded here: "), ("explain n1", "restart wirefleet-steer")):
+        cli.main(["--config", str(tmp_path / "steer.json"), *command.split()])
+        last = capsys.readouterr().out.splitlines()[-1]
+        assert "sysctl net/no/such: missing, wanted 1" in last
+        assert words in last
+
+
 @pytest.mark.parametrize(("kernel", "code"), [(UP, 0), (DRAINING, 1)])
 def test_the_command_prints_a_table_and_says_whether_anybody_takes_clients(
     config: Config,

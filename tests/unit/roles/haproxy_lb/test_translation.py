@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from wirefleet.command import run
 from wirefleet_steer import kernel, translation
+from wirefleet_steer.adoption import Session
 from wirefleet_steer.config import Config, load
 from wirefleet_steer.translation import Translator
 
@@ -41,6 +42,16 @@ def test_a_table_is_loaded_with_what_was_known(config: Config) -> None:
     assert translator.known == KNOWN
     assert translator.client("ip", "10.9.0.110:16384") == "198.51.100.52:51820"
     assert translator.client("ip", "10.9.0.110:16385") is None
+
+
+def test_the_table_knows_clients_by_their_own_addresses(config: Config) -> None:
+    translator = Translator(config)
+    translator.known = KNOWN
+    sessions = [Session(endpoint, 1) for endpoint in ("10.9.0.110:16384", "10.9.0.110:16385", "[fd00:9::10]:32767")]
+    assert list(translator.affinities(("n2", session) for session in sessions)) == [
+        ("ip", [("198.51.100.52 . 51820", "0x10000002")]),
+        ("ip6", [("0x1 . 1", "0x10000002")]),
+    ]
 
 
 def test_it_stays_when_the_table_is_loaded_again(config: Config) -> None:
