@@ -76,8 +76,8 @@ def _memory() -> Path | None:
 class Steer:
     """What the daemon knows.
 
-    ``elements`` is what the table held when we last looked or wrote, by family; ``totals`` counts events (restores,
-    holds), ``transitions`` the changes of each node's standing, by the new one.
+    ``elements`` is what the table has to hold, by family: what it held at first, then what we wrote last. ``totals``
+    counts events (restores, holds), ``transitions`` the changes of each node's standing, by the new one.
     """
 
     def __init__(self, config: Config) -> None:
@@ -354,7 +354,8 @@ class Steer:
             self._look()
         muted = self._adopter.wrong if self._adopter else frozenset()
         if self.reports and (self.state, muted) != self._written:
-            self._apply({family: wanted(self.config, family, self.state, muted) for family in self.config.families})
+            target = {family: wanted(self.config, family, self.state, muted) for family in self.config.families}
+            self._apply(self.elements, target)
             self._written = self.state, muted
 
     def _look(self) -> None:
@@ -367,9 +368,8 @@ class Steer:
             self.totals["restores"] += 1
             event("table_restored", table=self.config.table, families=",".join(lost), sessions="lost")
             self._begin_teaching()
-        held = self.elements
-        self.elements = {family: elements or EMPTY for family, elements in found.items()}
-        self._apply({**self.elements, **held})
+        present = {family: elements or EMPTY for family, elements in found.items()}
+        self._apply(present, {**present, **self.elements})
 
     def _begin_teaching(self) -> None:
         self._teach_until = time.monotonic() + TEACHING_TIME
@@ -397,9 +397,9 @@ class Steer:
                 event("clients_taught", family=family, clients=taught)
         self._taught.update((key, session.endpoint) for key, _name, session, _client in clients)
 
-    def _apply(self, target: dict[str, Elements]) -> None:
-        """Write the differences in one transaction."""
-        commands = "".join(script(f, self.config.table, self.elements[f], target[f]) for f in target)
+    def _apply(self, present: Mapping[str, Elements], target: dict[str, Elements]) -> None:
+        """Write the differences in one transaction. One that fails is no new target: the next look restores the old."""
+        commands = "".join(script(f, self.config.table, present[f], target[f]) for f in target)
         self._stale = True
         if commands:
             apply(commands)

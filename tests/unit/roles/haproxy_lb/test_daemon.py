@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from wirefleet import nft
 from wirefleet.command import CommandError, run
 from wirefleet.httpd import Request, Response, Server
 from wirefleet_steer import daemon as module
@@ -211,6 +212,24 @@ def test_a_failed_write_is_made_good(steer: Steer, says: Says, monkeypatch: pyte
     assert steer.problem() is None
     assert len(steer.elements["ip"]["accepting"]) == 1
     assert written("ip") == steer.elements["ip"]
+
+
+def test_a_table_that_is_flushed_again_before_it_is_filled(steer: Steer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by `systemctl restart nftables`, which flushes when it stops and when it starts."""
+
+    def flush_first(script: str) -> None:
+        run(["nft", "flush", "ruleset"])
+        nft.apply(script)
+
+    before = written("ip"), written("ip6")
+    run(["nft", "flush", "ruleset"])
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "apply", flush_first)
+        steer.inspect()
+    assert "table" in (steer.problem() or "")
+    steer.round()
+    assert steer.problem() is None
+    assert (written("ip"), written("ip6")) == before
 
 
 def test_only_a_tunnel_that_does_not_answer_is_renewed(
