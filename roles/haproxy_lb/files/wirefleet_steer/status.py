@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
-from wirefleet.cli import answers
+from wirefleet.cli import answers, printable
 from wirefleet.command import CommandError
 
 from . import haproxy, kernel, probe
@@ -188,8 +188,7 @@ def ask_agent(node: Node) -> str | None:
         return "no answer through the mesh"
     reasons = health.get("reasons")
     text = "; ".join(map(str, reasons)) if isinstance(reasons, list) and reasons else str(health.get("state"))
-    # It may not be ours any more, and this goes to somebody's terminal.
-    return "".join(character if character.isprintable() else "?" for character in text)
+    return printable(text)
 
 
 def explain(

@@ -52,6 +52,11 @@ class CommandLine(Generic[Config]):
             return 2
 
 
+def printable(text: str) -> str:
+    """Return the words of a host that may not be ours any more, fit for somebody's terminal."""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
 def answers(addresses: Iterable[tuple[str, int]], path: str, limit: int | None = None) -> Iterator[dict[str, Any]]:
     """Yield what the daemon says at each address where it answers with an object, of at most ``limit`` bytes."""
     for address, port in addresses:
