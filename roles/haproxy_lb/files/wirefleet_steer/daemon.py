@@ -145,8 +145,11 @@ class Steer:
     def _sees_nodes(self, now: float) -> bool:
         """Say whether no other balancer could be better off: one may see nodes when this one sees none.
 
-        Where nobody sees any, the active one stays: it waits a while, and the others say so at once.
+        Where nobody sees any, the active one stays: it waits a while, and the others say so at once. One that has
+        nobody to steer to, as after a start, is never better off than one that holds what it saw last.
         """
+        if all(self.state.standing(name) is Standing.DOWN for name in self.state.nodes):
+            return False
         since = collapsed_at(self.state)
         return since is None or (self.active and now - since < HANDOVER_AFTER)
 

@@ -560,6 +560,25 @@ def test_who_sees_no_node_hands_over_later_than_a_standby(
     assert signs() == ["active", "standby"]
 
 
+@pytest.mark.parametrize("address", [VIP, "198.51.100.99"], ids=["active", "standby"])
+def test_who_has_nobody_to_steer_to_is_not_in_order(config: Config, says: Says, tmp_path: Path, address: str) -> None:
+    """The active one may hold the nodes that it saw; this one has started since."""
+    sign = tmp_path / "in-order"
+    prepare(config)
+    run(["ip", "address", "add", VIP, "dev", "lo"])
+    steer = Steer(replace(config, vips=(address,), in_order=str(sign)))
+    steer.start()
+    unchecked = Report("UP", 1, "INI")
+    for reports in ({"n1": unchecked, "n2": unchecked, "n3": unchecked}, {"n1": DOWN, "n2": DOWN, "n3": DOWN}):
+        says(**reports)
+        steer.round()
+        assert steer.problem() is None
+        assert not sign.exists()
+    says(n1=DOWN, n2=Report("NOLB", 1, "L7OKC"), n3=DOWN)
+    steer.round()
+    assert sign.exists(), "a drained node keeps its sessions"
+
+
 def test_a_sign_that_can_not_be_given_stops_nothing_else(config: Config, says: Says, tmp_path: Path) -> None:
     prepare(config)
     steer = Steer(replace(config, in_order=str(tmp_path / "missing" / "in-order")))
