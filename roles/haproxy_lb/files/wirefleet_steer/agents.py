@@ -18,6 +18,7 @@ from ipaddress import ip_network
 from typing import Any, Union
 
 from wirefleet.endpoint import address_of
+from wirefleet.httpclient import Connection
 
 from .adoption import Move, Session
 
@@ -133,7 +134,7 @@ class Agent:
         return None
 
     def _exchange(self, method: str, path: str, body: str | None = None) -> dict[str, Any]:
-        connection = http.client.HTTPConnection(*self._address, timeout=TIMEOUT)
+        connection = Connection(*self._address, timeout=TIMEOUT)
         try:
             connection.request(method, path, body)
             response = connection.getresponse()
