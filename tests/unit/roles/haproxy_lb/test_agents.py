@@ -196,6 +196,29 @@ def test_an_agent_that_goes_on_and_on_is_cut_off(
     assert took < 1.5
 
 
+@pytest.mark.parametrize(
+    ("limit", "networks", "error"),
+    [
+        ("MAX_CLIENTS", [], "claims more than 2 clients"),
+        ("MAX_NETWORKS", ["10.80.0.5/32"], "claims more than 2 networks"),
+    ],
+)
+def test_a_node_claims_so_many_and_no_more(
+    script: Script, limit: str, networks: list[str], error: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agents, limit, 2)
+
+    def look(epoch: str, *keys: str) -> Message:
+        script.answer = peers(*({**PEER, "public_key": key, "networks": networks} for key in keys), epoch=epoch)
+        return script.agent._look()
+
+    assert isinstance(look("one", "A=", "B="), Heard)
+    assert isinstance(look("one", "B="), Heard), "that is nobody new"
+    assert look("one", "C=") == Failed("n2", error)
+    assert isinstance(look("two", "C=", "D="), Heard), "the others are gone"
+    assert look("three", "A=", "B=", "C=") == Failed("n2", error)
+
+
 def test_an_agent_that_hangs_holds_nobody_but_its_own_thread(
     script: Script, deaf: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
