@@ -74,6 +74,7 @@ class Adopter:
         self.seen_at: dict[str, float] = {}
         self._offsets: dict[str, float] = {}
         self.wrong: frozenset[str] = frozenset()
+        self._begun_at = time.monotonic()
         self._left_at: dict[str, float] = {}  # when a node ceased to be up
         self._lock = threading.Lock()  # for the roster, which other threads may ask about
         self._previous: State | None = None
@@ -116,7 +117,7 @@ class Adopter:
             self._remember()
             gone = {name for name in self._config.nodes if state.standing(name) is not Standing.UP}
         # Fail static: what looks like the death of all nodes is hardly one, and nobody is moved.
-        if active and not state.held and self._knows_who_can(state):
+        if active and not state.held and self._knows_who_can(state, now):
             for name in gone:
                 if not _may_recover(state, name, now):
                     self._leave(name, state, shares, now)
@@ -129,9 +130,9 @@ class Adopter:
         for name, agent in self._agents.items():
             agent.hurry = self.owners is not None or name in self.adoptions.targets
 
-    def _knows_who_can(self, state: State) -> bool:
-        """At the start, the first agent that is heard must not get everybody."""
-        return all(
+    def _knows_who_can(self, state: State, now: float) -> bool:
+        """At the start, the first agent that is heard must not get everybody; nor may one keep all others waiting."""
+        return now - self._begun_at >= FRESH or all(
             name in self._heard_at or name in self.silent
             for name in self._agents
             if state.standing(name) is Standing.UP

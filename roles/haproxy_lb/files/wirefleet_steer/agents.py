@@ -18,6 +18,7 @@ from ipaddress import ip_network
 from typing import Any, Union
 
 from wirefleet.endpoint import address_of
+from wirefleet.httpclient import Connection
 
 from .adoption import Move, Session
 
@@ -25,6 +26,10 @@ VERSION = 1
 INTERVAL, HURRY = 1.0, 0.25  # seconds between two looks, and while somebody is being adopted there
 TIMEOUT = 2.0  # seconds
 MAX_ANSWER = 1 << 25  # bytes: 10,000 clients are one million
+# What one node may claim, or the work and the memory that we spend on it had no end. A second or two goes into a review
+# of so many clients, and a sign that all is in order may be three old.
+MAX_CLIENTS = 100_000
+MAX_NETWORKS = 2 * MAX_CLIENTS  # an address of each family, and the few networks behind clients
 
 EPOCH = re.compile(r"[0-9A-Za-z]{1,64}")  # it comes back in a URL
 KEY = re.compile(r"[0-9A-Za-z+/]{1,43}=")  # it is shown to people
@@ -79,6 +84,7 @@ class Agent:
         self._inbox = inbox
         self._orders: queue.SimpleQueue[Callable[[], Message | None]] = queue.SimpleQueue()
         self._epoch, self._seq = "", 0
+        self._claims: Mapping[str, int] = {}  # public key -> number of networks, of all that it said in this epoch
 
     def start(self) -> None:
         threading.Thread(target=self._run, name=f"agent {self.node}", daemon=True).start()
@@ -109,6 +115,7 @@ class Agent:
             offset, seen_at = listing.time - (begin + now) / 2, time.monotonic() - listing.age
             sessions = {key: session.by_clock(offset, now) for key, session in listing.sessions.items()}
             heard = Heard(self.node, sessions, listing.epoch != self._epoch, offset, seen_at)
+            self._claims = bounded({} if heard.whole else self._claims, sessions)
             self._epoch, self._seq = listing.epoch, listing.seq
             return heard
         except AgentError as error:
@@ -133,7 +140,7 @@ class Agent:
         return None
 
     def _exchange(self, method: str, path: str, body: str | None = None) -> dict[str, Any]:
-        connection = http.client.HTTPConnection(*self._address, timeout=TIMEOUT)
+        connection = Connection(*self._address, timeout=TIMEOUT)
         try:
             connection.request(method, path, body)
             response = connection.getresponse()
@@ -185,6 +192,21 @@ def listed(answer: Mapping[str, Any]) -> Listing:
         )
     except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise AgentError(_words(error)) from error
+
+
+def bounded(claims: Mapping[str, int], sessions: Mapping[str, Session]) -> Mapping[str, int]:
+    """Return a node's ``claims`` (public key -> number of networks) with the new ones.
+
+    Raises an AgentError when no honest node has so many: what it says is not taken in then.
+    """
+    if not sessions:
+        return claims
+    claims = {**claims, **{key: len(session.networks) for key, session in sessions.items()}}
+    if len(claims) > MAX_CLIENTS:
+        raise AgentError(f"claims more than {MAX_CLIENTS} clients")
+    if sum(claims.values()) > MAX_NETWORKS:
+        raise AgentError(f"claims more than {MAX_NETWORKS} networks")
+    return claims
 
 
 def adopting(answer: Mapping[str, Any]) -> tuple[list[str], list[str]]:

@@ -78,8 +78,8 @@ def _memory() -> Path | None:
 class Steer:
     """What the daemon knows.
 
-    ``elements`` is what the table held when we last looked or wrote, by family; ``totals`` counts events (restores,
-    holds), ``transitions`` the changes of each node's standing, by the new one.
+    ``elements`` is what the table has to hold, by family: what it held at first, then what we wrote last. ``totals``
+    counts events (restores, holds), ``transitions`` the changes of each node's standing, by the new one.
     """
 
     def __init__(self, config: Config) -> None:
@@ -149,8 +149,11 @@ class Steer:
     def _sees_nodes(self, now: float) -> bool:
         """Say whether no other balancer could be better off: one may see nodes when this one sees none.
 
-        Where nobody sees any, the active one stays: it waits a while, and the others say so at once.
+        Where nobody sees any, the active one stays: it waits a while, and the others say so at once. One that has
+        nobody to steer to, as after a start, is never better off than one that holds what it saw last.
         """
+        if all(self.state.standing(name) is Standing.DOWN for name in self.state.nodes):
+            return False
         since = collapsed_at(self.state)
         return since is None or (self.active and now - since < HANDOVER_AFTER)
 
@@ -359,7 +362,8 @@ class Steer:
             self._look()
         muted = self._adopter.wrong if self._adopter else frozenset()
         if self.reports and (self.state, muted) != self._written:
-            self._apply({family: wanted(self.config, family, self.state, muted) for family in self.config.families})
+            target = {family: wanted(self.config, family, self.state, muted) for family in self.config.families}
+            self._apply(self.elements, target)
             self._written = self.state, muted
 
     def _look(self) -> None:
@@ -372,9 +376,8 @@ class Steer:
             self.totals["restores"] += 1
             event("table_restored", table=self.config.table, families=",".join(lost), sessions="lost")
             self._begin_teaching()
-        held = self.elements
-        self.elements = {family: elements or EMPTY for family, elements in found.items()}
-        self._apply({**self.elements, **held})
+        present = {family: elements or EMPTY for family, elements in found.items()}
+        self._apply(present, {**present, **self.elements})
 
     def _look_for_sysctls(self) -> None:
         """Somebody may turn forwarding off, which no check of HAProxy's would show: its packets are this host's own.
@@ -416,9 +419,9 @@ class Steer:
                 kernel.assign(family, self.config.table, others)
                 event("affinity_corrected", family=family, clients=len(others))
 
-    def _apply(self, target: dict[str, Elements]) -> None:
-        """Write the differences in one transaction."""
-        commands = "".join(script(f, self.config.table, self.elements[f], target[f]) for f in target)
+    def _apply(self, present: Mapping[str, Elements], target: dict[str, Elements]) -> None:
+        """Write the differences in one transaction. One that fails is no new target: the next look restores the old."""
+        commands = "".join(script(f, self.config.table, present[f], target[f]) for f in target)
         self._stale = True
         if commands:
             apply(commands)

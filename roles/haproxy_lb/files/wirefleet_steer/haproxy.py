@@ -11,6 +11,8 @@ import socket
 from dataclasses import dataclass
 from http import HTTPStatus
 
+from wirefleet.cli import printable
+
 TIMEOUT = 2.0  # seconds for an answer; HAProxy gives it within milliseconds or not at all
 UNITS = {"us": 1e-6, "": 1e-3, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}  # of a time, in seconds
 SERVERS = 4  # "show stat": the type that selects servers
@@ -97,7 +99,7 @@ def parse(answer: str) -> dict[str, Report]:
                 status=row["status"],
                 weight=int(row["weight"] or 0),
                 check_status=row["check_status"].removeprefix("* "),
-                check=": ".join(filter(None, (row["check_desc"], row["last_chk"]))),
+                check=printable(": ".join(filter(None, (row["check_desc"], row["last_chk"])))),
                 last_change=int(row["lastchg"] or 0),
                 code=int(row["check_code"] or 0),
                 duration=int(row["check_duration"]) / 1000 if row["check_duration"] else None,

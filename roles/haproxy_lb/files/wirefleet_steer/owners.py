@@ -154,7 +154,8 @@ class OwnerRoutes:
         }
         self._claims = Claims()
         self._wanted: dict[str, Hop] = {}
-        self._versions: dict[str, int | None] = {}  # network -> of which IP, None when it is none of the clients'
+        # Of those that are claimed: network -> of which IP, None when it is none of the clients'.
+        self._versions: dict[str, int | None] = {}
         self._unheard = set(nodes)
         self._awaited = set(nodes)
         self._dead: frozenset[str] = frozenset()
@@ -213,10 +214,9 @@ class OwnerRoutes:
             self._due = float("-inf")
 
     def _routes(self) -> Iterator[tuple[str, Hop]]:
+        known, self._versions = self._versions, {}
         for network, node in self._claims.routes():
-            if network not in self._versions:
-                self._versions[network] = self._version(network)
-            version = self._versions[network]
+            version = self._versions[network] = known[network] if network in known else self._version(network)
             if version and version in self._hops.get(node, {}):
                 yield network, self._hops[node][version]
 

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from wirefleet import sysctl
-from wirefleet.cli import answers
+from wirefleet.cli import answers, printable
 from wirefleet.command import CommandError
 
 from . import haproxy, kernel, probe
@@ -197,8 +197,7 @@ def ask_agent(node: Node) -> str | None:
         return "no answer through the mesh"
     reasons = health.get("reasons")
     text = "; ".join(map(str, reasons)) if isinstance(reasons, list) and reasons else str(health.get("state"))
-    # It may not be ours any more, and this goes to somebody's terminal.
-    return "".join(character if character.isprintable() else "?" for character in text)
+    return printable(text)
 
 
 def explain(

@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 
 from .command import CommandError
 from .config import ConfigError
+from .httpclient import Connection
 
 Config = TypeVar("Config")
 
@@ -52,10 +53,15 @@ class CommandLine(Generic[Config]):
             return 2
 
 
+def printable(text: str) -> str:
+    """Return the words of a host that may not be ours any more, fit for somebody's terminal."""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
 def answers(addresses: Iterable[tuple[str, int]], path: str, limit: int | None = None) -> Iterator[dict[str, Any]]:
     """Yield what the daemon says at each address where it answers with an object, of at most ``limit`` bytes."""
     for address, port in addresses:
-        connection = http.client.HTTPConnection(address, port, timeout=HTTP_TIMEOUT)
+        connection = Connection(address, port, timeout=HTTP_TIMEOUT)
         try:
             connection.request("GET", path)
             document = json.loads(connection.getresponse().read(limit))

@@ -233,6 +233,15 @@ def test_the_first_agent_that_is_heard_after_a_restart_does_not_get_everybody(sc
     assert {name for name, _ in scene.round()} == {"n2", "n3"}
 
 
+def test_an_agent_that_says_nothing_is_not_waited_for_longer_than_for_its_word_to_be_fresh(scene: Scene) -> None:
+    scene.round(REVIEW)
+    scene.restart()
+    dead = NodeState(DOWN, lost_at=1.0)
+    for seconds, expected in ((0.1, []), (FRESH - 0.2, []), (0.2, ["a", "b"])):
+        scene.hear("n2", {})  # and n3 neither answers nor fails
+        assert keys(scene.round(seconds, n1=dead)) == expected
+
+
 def test_a_live_node_knows_better_than_the_memory(scene: Scene) -> None:
     scene.round(REVIEW)
     scene.restart()

@@ -7,10 +7,14 @@ from __future__ import annotations
 import json
 import math
 import queue
+import socket
+import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 import pytest
+from wirefleet import httpclient
 from wirefleet.httpd import Request, Response, Server
 from wirefleet_steer import agents
 from wirefleet_steer.adoption import Move, Session
@@ -156,6 +160,63 @@ def test_it_is_asked_to_adopt(script: Script) -> None:
 def test_who_could_not_be_asked_for_is_named(script: Script) -> None:
     script.status, script.answer = 409, {"error": "this node takes no clients"}
     assert script.agent._ask([MOVE]) == Failed("n2", "409: this node takes no clients", ["K="])
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "pause"),
+    [
+        (b"", b"x", 0.02),
+        (b"HTTP/1.1 200 OK\r\nX: ", b"x", 0.02),
+        (b"HTTP/1.1 200 OK\r\n\r\n", b" ", 0.02),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n", 0.0),
+    ],
+    ids=["status", "headers", "body", "continue"],
+)
+def test_an_agent_that_goes_on_and_on_is_cut_off(
+    first: bytes, then: bytes, pause: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(httpclient, "DEADLINE", 0.3)
+    begin = time.monotonic()
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with connection, suppress(OSError):
+            connection.sendall(first)
+            while time.monotonic() < begin + 2:
+                connection.sendall(then)
+                time.sleep(pause)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        message = Agent("n2", listener.getsockname(), queue.SimpleQueue())._look()
+        took = time.monotonic() - begin
+        thread.join()
+    assert message == Failed("n2", "timed out")
+    assert took < 1.5
+
+
+@pytest.mark.parametrize(
+    ("limit", "networks", "error"),
+    [
+        ("MAX_CLIENTS", [], "claims more than 2 clients"),
+        ("MAX_NETWORKS", ["10.80.0.5/32"], "claims more than 2 networks"),
+    ],
+)
+def test_a_node_claims_so_many_and_no_more(
+    script: Script, limit: str, networks: list[str], error: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agents, limit, 2)
+
+    def look(epoch: str, *keys: str) -> Message:
+        script.answer = peers(*({**PEER, "public_key": key, "networks": networks} for key in keys), epoch=epoch)
+        return script.agent._look()
+
+    assert isinstance(look("one", "A=", "B="), Heard)
+    assert isinstance(look("one", "B="), Heard), "that is nobody new"
+    assert look("one", "C=") == Failed("n2", error)
+    assert isinstance(look("two", "C=", "D="), Heard), "the others are gone"
+    assert look("three", "A=", "B=", "C=") == Failed("n2", error)
 
 
 def test_an_agent_that_hangs_holds_nobody_but_its_own_thread(

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from wirefleet import nft
 from wirefleet.command import CommandError, run
 from wirefleet.httpd import Request, Response, Server
 from wirefleet_steer import daemon as module
@@ -211,6 +212,24 @@ def test_a_failed_write_is_made_good(steer: Steer, says: Says, monkeypatch: pyte
     assert steer.problem() is None
     assert len(steer.elements["ip"]["accepting"]) == 1
     assert written("ip") == steer.elements["ip"]
+
+
+def test_a_table_that_is_flushed_again_before_it_is_filled(steer: Steer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by `systemctl restart nftables`, which flushes when it stops and when it starts."""
+
+    def flush_first(script: str) -> None:
+        run(["nft", "flush", "ruleset"])
+        nft.apply(script)
+
+    before = written("ip"), written("ip6")
+    run(["nft", "flush", "ruleset"])
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "apply", flush_first)
+        steer.inspect()
+    assert "table" in (steer.problem() or "")
+    steer.round()
+    assert steer.problem() is None
+    assert (written("ip"), written("ip6")) == before
 
 
 def test_only_a_tunnel_that_does_not_answer_is_renewed(
@@ -614,6 +633,25 @@ def test_who_sees_no_node_hands_over_later_than_a_standby(
     assert signs() == []
     says(n1=UP, n2=DOWN, n3=DOWN)
     assert signs() == ["active", "standby"]
+
+
+@pytest.mark.parametrize("address", [VIP, "198.51.100.99"], ids=["active", "standby"])
+def test_who_has_nobody_to_steer_to_is_not_in_order(config: Config, says: Says, tmp_path: Path, address: str) -> None:
+    """The active one may hold the nodes that it saw; this one has started since."""
+    sign = tmp_path / "in-order"
+    prepare(config)
+    run(["ip", "address", "add", VIP, "dev", "lo"])
+    steer = Steer(replace(config, vips=(address,), in_order=str(sign)))
+    steer.start()
+    unchecked = Report("UP", 1, "INI")
+    for reports in ({"n1": unchecked, "n2": unchecked, "n3": unchecked}, {"n1": DOWN, "n2": DOWN, "n3": DOWN}):
+        says(**reports)
+        steer.round()
+        assert steer.problem() is None
+        assert not sign.exists()
+    says(n1=DOWN, n2=Report("NOLB", 1, "L7OKC"), n3=DOWN)
+    steer.round()
+    assert sign.exists(), "a drained node keeps its sessions"
 
 
 def test_a_sign_that_can_not_be_given_stops_nothing_else(config: Config, says: Says, tmp_path: Path) -> None:

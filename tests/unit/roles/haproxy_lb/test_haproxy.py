@@ -34,6 +34,12 @@ def test_servers_are_read_by_column_name() -> None:
     }
 
 
+def test_a_nodes_words_are_fit_for_a_terminal() -> None:
+    """They are the reason that its HTTP server gives, which is whatever runs on it."""
+    answer = f"{HEADER}\nvpn_back,n1,0,DOWN,1,3,1,L7STS,500,1,\x1b[2Jall is \x9bwell\x07,Layer7 wrong status,x,\n"
+    assert parse(answer)["n1"].check == "Layer7 wrong status: ?[2Jall is ?well?"
+
+
 def test_a_backend_without_servers() -> None:
     assert parse(f"{HEADER}\n\n") == {}
 

@@ -274,6 +274,12 @@ class TestRoutes:
         routes.follow()
         assert kernel() == {**NOWHERE, **through("n1")}
 
+    def test_what_nobody_claims_any_more_is_forgotten(self, routes: OwnerRoutes) -> None:
+        routes.hear("n1", {"a": at(10, B)}, True)
+        routes.follow()
+        assert kernel().keys() == {*NOWHERE, *B}
+        assert routes._versions.keys() == {*B}
+
     def test_a_restart_leaves_the_routes_until_all_agents_have_spoken(self, routes: OwnerRoutes) -> None:
         before = kernel()
         again = OwnerRoutes(CONFIG, NODES)

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import socket
+import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from wirefleet import httpclient
 from wirefleet.cli import CommandLine, answers
 from wirefleet.command import CommandError
 from wirefleet.config import ConfigError
@@ -75,3 +80,24 @@ def test_answers_come_from_addresses_that_give_one() -> None:
     addresses = [("127.0.0.1", 1), *(server.addresses[0] for server in servers)]
     assert list(answers(addresses, "/", limit=100)) == [{"name": "daemon"}]
     assert len(list(answers(addresses, "/"))) == 2
+
+
+def test_whoever_never_ends_gives_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(httpclient, "DEADLINE", 0.3)
+    begin = time.monotonic()
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with connection, suppress(OSError):
+            connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n{}")
+            while time.monotonic() < begin + 2:
+                connection.sendall(b" ")
+                time.sleep(0.02)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        found = list(answers([listener.getsockname()], "/"))
+        took = time.monotonic() - begin
+        thread.join()
+    assert (found, took < 1.5) == ([], True)
