@@ -33,6 +33,8 @@ table inet watch {
 SEND = """
 import socket, sys
 with socket.socket(socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET, socket.SOCK_DGRAM) as sock:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind(("", int(sys.argv[3])))
     for _ in range(3):
         sock.sendto(b"hello", (sys.argv[1], int(sys.argv[2])))
 """
@@ -61,10 +63,10 @@ class Site(Network):
         variables["__haproxy_lb_steer"]["host"]["firewall"] = on
         self.run("lb", "nft", "-f", "-", stdin=render("steer.nft.j2", variables))
 
-    def arrive(self, sender: str, at: str, address: str, port: int = 7) -> int:
+    def arrive(self, sender: str, at: str, address: str, port: int = 7, source_port: int = 0) -> int:
         """Send three datagrams, and return how many of them get there."""
         self.run(at, "nft", "-f", "-", stdin=WATCH)
-        self.run(sender, sys.executable, "-c", SEND, address, str(port))
+        self.run(sender, sys.executable, "-c", SEND, address, str(port), str(source_port))
         return int(
             self.run(at, "nft", "list", "counter", "inet", "watch", "arrived").partition("packets ")[2].split()[0]
         )
