@@ -15,6 +15,9 @@ from traffic.hosts import REPOSITORY, Lab, until
 from traffic.ping import Ping
 
 JUNK = 100_000
+READ_SECONDS = (
+    6  # in which a balancer with source NAT has read who is behind a new port: what it knows by then comes back
+)
 # The sources that the balancer counts by: addresses of IPv4, networks of IPv6.
 SOURCES = {4: [f"198.51.100.{last}" for last in range(64, 128)], 6: [f"2001:db8:f:{n:x}::1" for n in range(64)]}
 
@@ -31,7 +34,7 @@ def test_the_ruleset_is_flushed_and_comes_back(
     )
     # The node has to send all the while, to a client that it knows.
     with Ping(c1.host, web[4], 0.02) as ping, Ping(cluster.nodes["n1"], inner, 0.02) as back:
-        time.sleep(1)
+        time.sleep(READ_SECONDS)
         # What `systemctl reload nftables` runs: Debian's file begins with "flush ruleset".
         cluster.balancer.check_output("nft --file /etc/nftables.conf")
         took = until(
