@@ -12,7 +12,10 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-import netaddr
+try:
+    import netaddr
+except ImportError:  # The plan says so before it comes here.
+    netaddr = None
 
 DEFAULTS = ("allow", "deny")
 GROUP = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,62}")

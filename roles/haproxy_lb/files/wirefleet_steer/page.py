@@ -83,7 +83,7 @@ def _summary(nodes: Sequence[Row]) -> tuple[str, str]:
 
 
 def _node(row: Row, view: View, top: int) -> str:
-    state, _, note = row.kernel.partition(" ")
+    state, _space, note = row.kernel.partition(" ")
     facts = {
         "clients": row.clients,
         "sessions": row.sessions,
@@ -149,7 +149,7 @@ def _duration(seconds: float) -> str:
     for size, unit in ((86400, "d"), (3600, "h"), (60, "min"), (1, "s")):
         count, seconds = divmod(int(seconds), size)
         parts.append((count, unit))
-    begin = next((i for i, (count, _) in enumerate(parts) if count), len(parts) - 1)
+    begin = next((i for i, (count, _unit) in enumerate(parts) if count), len(parts) - 1)
     return " ".join(f"{count} {unit}" for count, unit in parts[begin : begin + 2] if count) or "0 s"
 
 

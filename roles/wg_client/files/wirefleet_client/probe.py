@@ -32,7 +32,7 @@ def works(interface: str, peer: str, server: tuple[str, int]) -> bool:
         try:
             with suppress(OSError):  # no route: no UDP
                 outside.connect(server)
-                return any(_try(interface, peer, relay, inside, outside) for _ in range(TRIES))
+                return any(_try(interface, peer, relay, inside, outside) for _attempt in range(TRIES))
         finally:
             run(["wg", "set", interface, "peer", peer, "remove"])
     return False
