@@ -65,6 +65,12 @@ class Network:
         for key in ("ipv6.conf.default.accept_dad=0", "ipv4.conf.default.rp_filter=0", "ipv4.conf.all.rp_filter=0"):
             self.run(name, "sysctl", "-qw", f"net.{key}")
 
+    def bridge(self, name: str, *bridges: str) -> None:
+        """Give a namespace bridges: those of ``fabric`` are the networks that hosts are in."""
+        for bridge in bridges:
+            self.run(name, "ip", "link", "add", bridge, "type", "bridge")
+            self.run(name, "ip", "link", "set", bridge, "up")
+
     def connect(self, name: str, bridge: str, *addresses: str) -> None:
         """Give a namespace an interface named like the bridge of ``fabric`` that it leads to."""
         fabric = self.namespace("fabric")

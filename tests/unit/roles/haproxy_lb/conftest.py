@@ -169,8 +169,7 @@ class Cluster(Network):
         for name in ("fabric", "lb", *NODES, *CLIENTS):
             self.add(name)
         for bridge in {"public", self.backend}:
-            self.run("fabric", "ip", "link", "add", bridge, "type", "bridge")
-            self.run("fabric", "ip", "link", "set", bridge, "up")
+            self.bridge("fabric", bridge)
             self.connect("lb", bridge)
         for bridge, addresses in (("public", PUBLIC), (self.backend, BACKEND)):
             for address in (f"{addresses['ip']}/24", f"{addresses['ip6']}/56"):

@@ -44,15 +44,12 @@ class Site(Network):
     def build(self) -> None:
         for name in ("fabric", "lb", "n1", "stranger"):
             self.add(name)
-        for bridge in ("public", "backend"):
-            self.run("fabric", "ip", "link", "add", bridge, "type", "bridge")
-            self.run("fabric", "ip", "link", "set", bridge, "up")
+        self.bridge("fabric", "public", "backend")
         self.connect("lb", "public", f"{PUBLIC['ip']}/24", f"{PUBLIC['ip6']}/64")
         self.connect("lb", "backend", f"{BACKEND['ip']}/24", f"{BACKEND['ip6']}/64")
         self.connect("stranger", "public", f"{STRANGER['ip']}/24", f"{STRANGER['ip6']}/64")
         self.connect("n1", "backend", f"{NODE['ip']}/24", f"{NODE['ip6']}/64")
-        self.run("lb", "ip", "link", "add", "wf0", "type", "bridge")
-        self.run("lb", "ip", "link", "set", "wf0", "up")
+        self.bridge("lb", "wf0")
         self.run("lb", "ip", "address", "add", f"{MESH}/64", "dev", "wf0")
         self.run("lb", "sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
         for network, family in ((f"{MESH}/128", "ip6"), ("10.9.0.0/24", "ip"), ("fd00:9::/64", "ip6")):

@@ -53,9 +53,7 @@ class ReturnPath(Network):
     def build(self) -> None:
         for name in ("fabric", "lb", "n1", "gw", "stranger"):
             self.add(name)
-        for bridge in ("public", "backend"):
-            self.run("fabric", "ip", "link", "add", bridge, "type", "bridge")
-            self.run("fabric", "ip", "link", "set", bridge, "up")
+        self.bridge("fabric", "public", "backend")
         self.connect("lb", "public", f"{PUBLIC['ip']}/24", f"{PUBLIC['ip6']}/64")
         self.connect("lb", "backend", f"{BACKEND['ip']}/24", f"{BACKEND['ip6']}/64")
         self.connect("n1", "backend", f"{NODE['ip']}/24", f"{NODE['ip6']}/64")

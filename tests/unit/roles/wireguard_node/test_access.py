@@ -65,9 +65,7 @@ class Private(Network):
     def build(self) -> None:
         for name in ("fabric", "n1", *CLIENTS, *HOSTS):
             self.add(name)
-        for bridge in ("wg0", "private"):
-            self.run("fabric", "ip", "link", "add", bridge, "type", "bridge")
-            self.run("fabric", "ip", "link", "set", bridge, "up")
+        self.bridge("fabric", "wg0", "private")
         self.connect("n1", "wg0", "10.80.0.1/24", "fd00:80::1/64")
         self.connect("n1", "private", "10.20.0.1/24", "fd00:20::1/64")
         self.run("n1", "sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")

@@ -31,9 +31,7 @@ class Site(Network):
     def build(self) -> None:
         for name in ("fabric", "lb", "n1", "server"):
             self.add(name)
-        for bridge in ("backend", "private"):
-            self.run("fabric", "ip", "link", "add", bridge, "type", "bridge")
-            self.run("fabric", "ip", "link", "set", bridge, "up")
+        self.bridge("fabric", "backend", "private")
         self.connect("lb", "backend", f"{LB['ip']}/24", f"{LB['ip6']}/64")
         self.connect("n1", "backend", f"{NODE['ip']}/24", f"{NODE['ip6']}/64")
         self.connect("n1", "private", f"{PRIVATE['ip']}/24", f"{PRIVATE['ip6']}/64")

@@ -28,9 +28,7 @@ class Site(Network):
     def build(self) -> None:
         for name in ("fabric", "client", "n1", "server"):
             self.add(name)
-        for bridge in ("wg0", "wg1", "private"):
-            self.run("fabric", "ip", "link", "add", bridge, "type", "bridge")
-            self.run("fabric", "ip", "link", "set", bridge, "up")
+        self.bridge("fabric", "wg0", "wg1", "private")
         for tunnel in ("wg0", "wg1"):
             self.connect("client", tunnel, f"{CLIENT[4]}/32", f"{CLIENT[6]}/128")
         self.connect("n1", "wg0", f"{NODE[4]}/32", f"{NODE[6]}/128")

@@ -74,9 +74,7 @@ class Site(Network):
     def build(self) -> None:
         for name in ("fabric", "client", "n1", "server"):
             self.add(name)
-        for bridge in ("wg0", "private"):
-            self.run("fabric", "ip", "link", "add", bridge, "type", "bridge")
-            self.run("fabric", "ip", "link", "set", bridge, "up")
+        self.bridge("fabric", "wg0", "private")
         self.connect("client", "wg0", f"{CLIENT[4]}/24", f"{CLIENT[6]}/64")
         self.connect("n1", "wg0", f"{INSIDE[4]}/24", f"{INSIDE[6]}/64")
         self.connect("n1", "private", f"{NODE[4]}/24", f"{NODE[6]}/64")

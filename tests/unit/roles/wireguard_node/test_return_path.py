@@ -58,9 +58,7 @@ class Site(Network):
     def build(self) -> None:
         for name in ("fabric", "client", "server", *NODES):
             self.add(name)
-        for bridge in ("wg0", "private"):
-            self.run("fabric", "ip", "link", "add", bridge, "type", "bridge")
-            self.run("fabric", "ip", "link", "set", bridge, "up")
+        self.bridge("fabric", "wg0", "private")
         self.connect("client", "wg0", "10.80.0.5/24", "fd00:80::5/64")
         self.connect("server", "private", "10.20.0.80/24", "fd00:20::80/64")
         for number, name in enumerate(NODES, start=1):
