@@ -50,12 +50,13 @@ def test_one_balancer_is_in_trouble(monitor: Monitor, active: Cluster, standby: 
     filling = ", ".join(f"198.18.12.200 . {port} : 0x1fffffff" for port in range(2000, 2900))
     before = standby.balancer.check_output("cat %s", STEER)
     ending = {**json.loads(before), "certificate_not_after": time.time() + 3 * 86400}
-    alerts = ("WirefleetHAProxyDown", "WirefleetBalancersDisagree", "WirefleetMapNearlyFull")
+    alerts = ("WirefleetHAProxyDown", "WirefleetBalancerFails", "WirefleetBalancersDisagree", "WirefleetMapNearlyFull")
     try:
         with fires(monitor, *alerts, "WirefleetCertificateExpires"):
             standby.balancer.check_output("echo %s > %s", json.dumps(ending), STEER)
             services(standby.balancer, "restart", "wirefleet-steer")
             services(standby.balancer, "stop", "haproxy")
+            standby.balancer.check_output("sysctl -w net.ipv4.ip_forward=0")
             active.admin("set server vpn_back/n1 state drain")
             active.balancer.check_output("nft add element ip wirefleet affinity { %s }", filling)
         assert "WirefleetBalancersDisagree" in monitor.sent()

@@ -46,6 +46,7 @@ MOVED_AT_ONCE = 32  # clients in one round: each that the table knows otherwise 
 # What a round consists of, besides the probes.
 HAPROXY, TABLE, FORWARDING = "haproxy", "table", "forwarding"
 ADOPTION, OWNERS, REBALANCE = "adoption", "owners", "rebalance"
+VITAL = (HAPROXY, TABLE, FORWARDING, OWNERS)  # what steering can not do without
 
 
 def prepare(config: Config) -> None:
@@ -201,8 +202,7 @@ class Steer:
         if age > STALE_AFTER:
             return f"the loop's last round was {age:.0f} s ago"
         troubles = dict(self.troubles)
-        parts = (HAPROXY, TABLE, FORWARDING, OWNERS)
-        return "; ".join(f"{what}: {troubles[what]}" for what in parts if what in troubles) or None
+        return "; ".join(f"{what}: {troubles[what]}" for what in VITAL if what in troubles) or None
 
     def answer(self, request: Request) -> Response | None:
         """Answer whoever asks through the mesh."""
@@ -272,6 +272,7 @@ class Steer:
             self.elements,
             reports=self.reports,
             haproxy_up=HAPROXY not in self.troubles,
+            failing={what: what in self.troubles for what in VITAL},
             active=self.active,
             totals=self.totals,
             transitions=self.transitions,

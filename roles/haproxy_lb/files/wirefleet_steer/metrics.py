@@ -61,6 +61,7 @@ def page(
     *,
     reports: Mapping[str, Report],
     haproxy_up: bool,
+    failing: Mapping[str, bool],
     active: bool,
     totals: Mapping[str, int],
     transitions: Mapping[tuple[str, Standing], int],
@@ -108,6 +109,9 @@ def page(
     valid = _metric("certificate_not_after_seconds", "Unix time until which the certificate for clients is valid.")
     if config.certificate_not_after is not None:
         valid.add(config.certificate_not_after, **cluster)
+    fails = _metric("failing", "1 while this part of the daemon's work fails: the kernel may not steer as it should.")
+    for part, failed in failing.items():
+        fails.add(failed, **cluster, part=part)
     filled = _metric("map_elements", "Elements of the maps that packets fill.")
     for family, maps in census.items():
         for what, counts in maps.items():
@@ -124,7 +128,7 @@ def page(
         _metric("table_restores_total", "How often somebody had removed the table.", "counter").add(
             totals.get("restores", 0), **cluster
         ),
-        *(known, weight, held, damped, changed, probe, share, learned, drops, shaken, filled, sizes, valid),
+        *(fails, known, weight, held, damped, changed, probe, share, learned, drops, shaken, filled, sizes, valid),
     ]
 
 

@@ -593,6 +593,10 @@ def test_who_forwards_nothing_is_not_in_order(
         assert not sign.exists()
         assert capsys.readouterr().err == f'event=failed what=forwarding error="sysctl {path}: is 0, wanted 1"\n'
         assert health(steer)["problem"] == f"forwarding: sysctl {path}: is 0, wanted 1"
+        page = steer.answer(Request("/metrics"))
+        assert page is not None
+        failing = re.findall(r'^wirefleet_steer_failing{.*part="(\w+)"} 1$', page.body, re.MULTILINE)
+        assert failing == ["forwarding"]
         run(["sysctl", "-q", "-w", f"{path}=1"])
         steer.round()
         assert events(capsys) == ["recovered"]

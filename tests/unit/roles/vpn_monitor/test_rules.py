@@ -51,6 +51,8 @@ def healthy() -> dict[str, int]:
         values[steer("active", lb)] = int(lb == "lb1")
         values[steer("shared_addresses", lb)] = 4
         values[steer("haproxy_up", lb)] = 1
+        for part in ("haproxy", "table", "forwarding", "owners"):
+            values[steer("failing", lb, part=part)] = 0
         values[steer("holding", lb)] = 0
         values[steer("table_restores_total", lb)] = 3
         values[steer("certificate_not_after_seconds", lb)] = 15 * DAY
@@ -82,6 +84,11 @@ CASES: dict[str, tuple[float, dict[str, int], dict[str, str]]] = {
         {},
     ),
     "WirefleetNoActiveBalancer": (CRITICAL, {steer("active", "lb1"): 0}, {}),
+    "WirefleetNotSteering": (
+        CRITICAL,
+        {steer("failing", "lb1", part="forwarding"): 1},
+        {"instance": "lb1", "job": "wirefleet-steer", "part": "forwarding"},
+    ),
     "WirefleetTwoActiveBalancers": (CRITICAL, {steer("active", "lb2"): 1}, {}),
     "WirefleetNodeDown": (WARNING, states(n1="down"), {"node": "n1"}),
     "WirefleetBalancerDown": (
@@ -90,6 +97,11 @@ CASES: dict[str, tuple[float, dict[str, int], dict[str, str]]] = {
         {"instance": "lb2", "job": "wirefleet-steer"},
     ),
     "WirefleetHAProxyDown": (WARNING, {steer("haproxy_up", "lb2"): 0}, {"instance": "lb2", "job": "wirefleet-steer"}),
+    "WirefleetBalancerFails": (
+        WARNING,
+        {steer("failing", "lb2", part="owners"): 1},
+        {"instance": "lb2", "job": "wirefleet-steer", "part": "owners"},
+    ),
     "WirefleetBalancersDisagree": (WARNING, state("lb2", "n1", "draining"), {"node": "n1"}),
     "WirefleetAgentSilent": (
         WARNING,
@@ -122,7 +134,10 @@ CASES: dict[str, tuple[float, dict[str, int], dict[str, str]]] = {
     ),
 }
 # What follows from the same fault.
-ALSO = {"WirefleetNoBalancer": {"WirefleetBalancerDown"}}
+ALSO = {
+    "WirefleetNoBalancer": {"WirefleetBalancerDown"},
+    "WirefleetNotSteering": {"WirefleetBalancerFails"},
+}
 
 
 def judge(rule_file: Path, directory: Path, wrong: dict[str, int], expected: list[dict[str, Any]]) -> str:
@@ -220,7 +235,7 @@ def test_durations_and_limits_are_the_operators(tmp_path: Path) -> None:
     file.write_text(rules(vpn_monitor_for_critical="7s", vpn_monitor_for_warning="9s", vpn_monitor_full_percent="42"))
     text = file.read_text()
     assert promtool("check", "rules", file).returncode == 0
-    assert text.count("for: 7s") == 5
+    assert text.count("for: 7s") == 6
     assert "[9s]" in text
     assert "> 42\n" in text
 
