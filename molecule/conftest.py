@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from traffic.cluster import Client, Cluster
 from traffic.figures import Figures
 from traffic.hosts import Lab
+from traffic.pair import Pair
 from traffic.site import InfraRepository
 
 LAB = Lab(os.environ["MOLECULE_SCENARIO_NAME"])
@@ -64,9 +65,9 @@ def infra(tmp_path_factory: pytest.TempPathFactory) -> InfraRepository:
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """A failed measurement comes with what is needed to see why."""
     report = yield
-    cluster = getattr(item, "funcargs", {}).get("cluster")
-    if report.failed and isinstance(cluster, Cluster):
-        report.sections.append(("The cluster after the failure", cluster.explain()))
+    seen = next((a for a in getattr(item, "funcargs", {}).values() if isinstance(a, Cluster | Pair)), None)
+    if report.failed and seen:
+        report.sections.append(("The cluster after the failure", seen.explain()))
     return report
 
 

@@ -25,6 +25,11 @@ DRAIN_SECONDS = 6
 SLOTS = 1024
 SLOTS_TOLERANCE = 45
 
+# For whoever has to find out why a test failed.
+LEARNED = "for map in sessions affinity; do nft list map ip wirefleet $map; nft list map ip6 wirefleet $map; done"
+TUNNEL = "date; ip neighbour; wg show"
+JOURNAL = "journalctl --no-pager --output=short-iso-precise"
+
 # curl's exit codes when nobody is there; whoever speaks another protocol gets another one.
 NO_CONNECTION, NO_TIME = 7, 28
 
@@ -188,9 +193,10 @@ class Cluster:
         for host, command in [
             (self.balancer, "wirefleet-steer status"),
             *((self.balancer, f"wirefleet-steer explain {node}") for node in self.nodes),
-            (self.balancer, "nft list counters; ip rule; journalctl --no-pager -n 40 -u wirefleet-steer -u haproxy"),
-            *((node, "wirefleet-node status; journalctl --no-pager -n 10 -u wirefleet-node") for node in nodes),
-            *((client.host, "wg show; ip -brief address") for client in self.clients.values()),
+            (self.balancer, f"nft list counters; {LEARNED}; ip rule; ip -brief address; ip neighbour"),
+            (self.balancer, f"{JOURNAL} -n 40 -u wirefleet-steer -u wirefleet-keepalived -u haproxy"),
+            *((node, f"wirefleet-node status; {TUNNEL} wg0; {JOURNAL} -n 20 -u wirefleet-node") for node in nodes),
+            *((client.host, f"{TUNNEL} all; ip -brief address") for client in self.clients.values()),
         ]:
             try:
                 result = host.run(command)

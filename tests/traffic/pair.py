@@ -126,6 +126,10 @@ class Pair:
     def served(self, client: Client) -> bool:
         return client.answered(self.targets[client.name])
 
+    def explain(self) -> str:
+        """As a cluster does, for each balancer."""
+        return "\n".join(view.explain() for view in self.views.values())
+
     @contextmanager
     def watched(self) -> Iterator[Watched]:
         """Ping through sessions that are so young that no client is due for a new handshake."""
