@@ -98,9 +98,11 @@ molecule: $(VENV) ## Run the Molecule scenarios on real hosts, JOBS=3 at once (S
 $(SCENARIOS:%=molecule-%): molecule-%: $(VENV)
 	molecule test --scenario-name $*
 
+# The unit tests come next to what takes longest, or there would be nothing beside them in the end.
+FIRST = $(wordlist 1,$(JOBS),$(SCENARIOS:%=molecule-%))
 .PHONY: test
 test: lint ## Run all that half an hour has room for
-	$(MAKE) --jobs=$(JOBS) --output-sync=target $(SCENARIOS:%=molecule-%) unit
+	$(MAKE) --jobs=$(JOBS) --output-sync=target $(FIRST) unit $(filter-out $(FIRST),$(SCENARIOS:%=molecule-%))
 
 .PHONY: nightly
 nightly: $(VENV) ## Run the rest: more scenarios, other versions of Ansible, release checks, a longer search for bad inputs
