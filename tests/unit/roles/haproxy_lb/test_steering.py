@@ -301,7 +301,7 @@ def test_a_ruleset_with_other_maps_replaces_the_table(cluster: Cluster) -> None:
     path.write_text(rules.replace("set responders      {", "set responders      { flags interval; "))
     assert "event=table_replaced" in cluster.steerctl("prepare")
     for name in NODES:
-        cluster.steerctl("wait", name, "up", "--timeout", "1")
+        cluster.steerctl("wait", name, "up", "--timeout", "5")
     cluster.client("c1", "ip", listen=40003)
     assert cluster.ping("c1") == 0
     path.write_text(rules)

@@ -54,7 +54,7 @@ def test_rules_that_are_flushed_come_back_at_once(keeper: subprocess.Popen[bytes
     eventually(present)
     assert status(config) == 0
     run(["nft", "flush", "ruleset"])
-    eventually(present, timeout=2)
+    eventually(present)
 
 
 def test_the_rules_stay_when_their_keeper_dies(keeper: subprocess.Popen[bytes], config: Path) -> None:

@@ -88,8 +88,8 @@ def client(node: RoutedNode, tmp_path: Path) -> Iterator[Client]:
 @pytest.fixture
 def adopted(node: RoutedNode, client: Client) -> Client:
     assert node.adopt({"public_key": client.key, "endpoint": AT})[0] == 200
-    eventually(lambda: client.handshake > 0, timeout=2)
-    eventually(lambda: node.peer().get("handshake") == client.handshake, timeout=2)
+    eventually(lambda: client.handshake > 0)
+    eventually(lambda: node.peer().get("handshake") == client.handshake)
     return client
 
 
@@ -112,13 +112,13 @@ def test_a_client_that_is_let_go_is_the_balancers_until_another_handshake(
     status, body = node.release(adopted.key, first)
     assert (status, json.loads(body)["released"]) == (200, [adopted.key])
     assert node.client_routes() == FIXED
-    eventually(lambda: "networks" not in node.peer(), timeout=2)
+    eventually(lambda: "networks" not in node.peer())
     time.sleep(1.1)  # the clock of handshakes has seconds
     assert node.client_routes() == FIXED, "its session is there still"
     service = node.run("wg", "show", "wgc", "peers").stdout.strip()
     again = f"preshared-key {tmp_path}/psk endpoint 10.9.0.11:51820 allowed-ips 10.80.0.1/32 persistent-keepalive 1"
     node.run("wg", "set", "wgc", "peer", service, "remove", "peer", service, *again.split())
-    eventually(lambda: node.client_routes() == sorted(FIXED + CLIENT), timeout=3)
+    eventually(lambda: node.client_routes() == sorted(FIXED + CLIENT))
 
 
 def test_a_client_that_came_back_meanwhile_is_kept(node: RoutedNode, adopted: Client) -> None:
@@ -137,7 +137,7 @@ def test_a_restart_of_the_agent_keeps_the_routes(node: RoutedNode, adopted: Clie
     watch = "timeout 4 ip -4 monitor route > /run/changes"
     node.run("sh", "-c", f"({watch}) &")
     node.restart_agent()
-    eventually(lambda: node.peer().get("networks") == NETWORKS, timeout=2)
+    eventually(lambda: node.peer().get("networks") == NETWORKS)
     assert node.client_routes() == sorted(FIXED + CLIENT)
     assert "10.80" not in node.run("cat", "/run/changes").stdout
 
