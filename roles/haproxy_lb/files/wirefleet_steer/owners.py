@@ -93,6 +93,13 @@ class Claims:
             for network in self._clients[key][node].networks:
                 yield network, node
 
+    def newer(self, than: float) -> Iterator[str]:
+        """Yield each network of a client whose node had a handshake with it since then (Unix time)."""
+        for key, (node, _since) in self._winners.items():
+            claim = self._clients[key][node]
+            if claim.handshake >= than:
+                yield from claim.networks
+
     def beaten(self, node: str, dead: Collection[str], now: float) -> Iterator[tuple[str, int]]:
         """Yield public key and handshake, as the node names it, of the clients that the node has to let go.
 
@@ -152,6 +159,7 @@ class OwnerRoutes:
             name: {FAMILIES[f]: Hop(config.devices[f], addresses[f]) for f in config.devices if f in addresses}
             for name, addresses in nodes.items()
         }
+        self._begun_at = time.time()
         self._claims = Claims()
         self._wanted: dict[str, Hop] = {}
         # Of those that are claimed: network -> of which IP, None when it is none of the clients'.
@@ -172,6 +180,7 @@ class OwnerRoutes:
         """These carry nothing now, and all others do."""
         for node in self._dead - nodes:
             self._note(self._claims.disinherit(node, time.monotonic()))
+        self._note(not self._unheard.isdisjoint(self._dead ^ nodes))
         self._dead = nodes
 
     def adopting(self, node: str, keys: Iterable[str]) -> None:
@@ -193,7 +202,7 @@ class OwnerRoutes:
         if self._changed:
             self._wanted = dict(self._routes())
         nowhere = {str(network): Hop() for network in self._config.networks}
-        written = self._table.write({**nowhere, **self._left(), **self._wanted})
+        written = self._table.write({**nowhere, **self._left(self._unheard), **self._wanted, **self._kept()})
         if written and not self._changed:
             event("routes_restored", table=self._config.table, routes=written)
         self._changed = False
@@ -226,9 +235,15 @@ class OwnerRoutes:
         ours = (known for known in self._config.networks if known.version == network.version)
         return network.version if any(network.subnet_of(known) for known in ours) else None  # type: ignore[arg-type]
 
-    def _left(self) -> dict[str, Hop]:
+    def _kept(self) -> dict[str, Hop]:
+        """Those that others' claims do not change: an earlier process has known these, and the node's as well."""
+        left = self._left(self._unheard - self._dead)
+        newer = set(self._claims.newer(self._begun_at)) if left else set()
+        return {network: hop for network, hop in left.items() if network not in newer}
+
+    def _left(self, nodes: Collection[str]) -> dict[str, Hop]:
         """The routes to nodes that were never heard, as they are."""
-        hops = {hop for node in self._unheard for hop in self._hops[node].values()}
+        hops = {hop for node in nodes for hop in self._hops[node].values()}
         if not hops:
             return {}
         return {network: hop for network, hop in self._table.present().items() if hop in hops}

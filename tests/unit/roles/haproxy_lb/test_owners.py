@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Callable, Collection
 from ipaddress import ip_network
 
@@ -290,6 +291,23 @@ class TestRoutes:
         again.hear("n1", {"a": at(10)}, True)
         again.follow()
         assert kernel() == before
+
+    def test_others_do_not_get_a_client_back_while_its_node_is_not_heard(self, routes: OwnerRoutes) -> None:
+        """The agent of its node starts as well, just now."""
+        before = kernel()
+        again = OwnerRoutes(CONFIG, NODES)
+        again.hear("n2", {"a": at(5)}, True)  # not told yet to let go
+        again.hear("n3", {}, True)
+        again.miss("n1")
+        again.follow()
+        assert kernel() == before
+        again.dead(frozenset({"n1"}))
+        again.follow()
+        assert kernel() == {**NOWHERE, **through("n2")}
+        again.dead(frozenset())
+        again.hear("n3", {"a": at(int(time.time()) + 1)}, False)
+        again.follow()
+        assert kernel() == {**NOWHERE, **through("n3")}, "it has moved meanwhile"
 
     def test_and_those_to_a_node_that_is_not_heard_after_that(self, routes: OwnerRoutes) -> None:
         before = kernel()
