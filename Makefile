@@ -93,10 +93,11 @@ fuzz: $(VENV) ## Search for inputs that break a parser (SECONDS=60 for each, TAR
 molecule: $(VENV) ## Run the Molecule scenarios on real hosts, JOBS=3 at once (SCENARIOS="default pair")
 	$(MAKE) --jobs=$(JOBS) --output-sync=target $(SCENARIOS:%=molecule-%)
 
-# Each has a lab of its own, and mostly waits.
+# Each has a lab of its own, and mostly waits. What failed is said once more at the end, where people look first.
 .PHONY: $(SCENARIOS:%=molecule-%)
 $(SCENARIOS:%=molecule-%): molecule-%: $(VENV)
-	molecule test --scenario-name $*
+	@mkdir -p .cache
+	molecule test --scenario-name $* 2>&1 | tee .cache/$@.log || { molecule/shared/failures .cache/$@.log >&2; exit 1; }
 
 # The unit tests come next to what takes longest, or there would be nothing beside them in the end.
 FIRST = $(wordlist 1,$(JOBS),$(SCENARIOS:%=molecule-%))

@@ -27,6 +27,7 @@ SLOTS_TOLERANCE = 45
 
 # For whoever has to find out why a test failed.
 LEARNED = "for map in sessions affinity; do nft list map ip wirefleet $map; nft list map ip6 wirefleet $map; done"
+ROUTES = "for ip in -4 -6; do ip $ip rule; ip $ip route show table all type unicast; done"
 TUNNEL = "date; ip neighbour; wg show"
 JOURNAL = "journalctl --no-pager --output=short-iso-precise"
 
@@ -193,7 +194,7 @@ class Cluster:
         for host, command in [
             (self.balancer, "wirefleet-steer status"),
             *((self.balancer, f"wirefleet-steer explain {node}") for node in self.nodes),
-            (self.balancer, f"nft list counters; {LEARNED}; ip rule; ip -brief address; ip neighbour"),
+            (self.balancer, f"nft list counters; {LEARNED}; {ROUTES}; ip -brief address; ip neighbour"),
             (self.balancer, f"{JOURNAL} -n 40 -u wirefleet-steer -u wirefleet-keepalived -u haproxy"),
             *((node, f"wirefleet-node status; {TUNNEL} wg0; {JOURNAL} -n 20 -u wirefleet-node") for node in nodes),
             *((client.host, f"{TUNNEL} all; ip -brief address") for client in self.clients.values()),

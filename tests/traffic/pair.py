@@ -25,10 +25,21 @@ systemctl stop 'wg-quick@*'
 rm -rf /etc/wirefleet /etc/wireguard/*.conf /etc/haproxy/haproxy.cfg /usr/local/*/wirefleet*
 nft flush ruleset
 """
+# What a balancer knows of clients (sessions, addresses, in routed mode the way back), and twice what it counts.
+KNOWN = r"""
+for ip in ip ip6; do
+  for map in sessions affinity; do echo $ip $map; nft list map $ip wirefleet $map | sed -n '/elements/,/}/p'; done
+done
+for ip in -4 -6; do ip $ip route show table 51821; done
+for pause in 0 1; do
+  sleep $pause; nft list counters | awk '/counter/ {name = $2} /packets/ && $2 {print name, $2}'
+done
+"""
 BEFORE, AFTER = 2.0, 8.0  # seconds of pings around what happens
 SETTLING_SECONDS = 60
 TAKEOVER_SECONDS = 10
 SERVED_SECONDS = 10
+PATIENCE = 4  # seconds in which whoever was not forgotten is served again
 FAILOVER_SECONDS = 40  # how long a stock client may take
 
 
@@ -38,6 +49,7 @@ class Watched:
 
     pings: dict[str, Ping]
     handshakes: dict[str, list[int]] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
 
     @property
     def outage(self) -> float:
@@ -61,7 +73,7 @@ class Watched:
         return not self.new_handshakes
 
     def __str__(self) -> str:
-        return "; ".join(f"{name}: {ping}" for name, ping in self.pings.items())
+        return "\n".join([*(f"{name}: {ping}" for name, ping in self.pings.items()), *self.remarks])
 
 
 class Pair:
@@ -130,6 +142,17 @@ class Pair:
         """As a cluster does, for each balancer."""
         return "\n".join(view.explain() for view in self.views.values())
 
+    def _await(self, client: Client, seen: Watched) -> None:
+        """Until it is served again. When that takes long, note why: its own new handshake is about to heal it."""
+        try:
+            until(f"{client.name} is served again", PATIENCE, lambda: self.served(client))
+        except AssertionError:
+            seen.remarks.extend([f"{client.name} is still out:", *map(self._known, self.views)])
+            until(f"{client.name} is served again", FAILOVER_SECONDS, lambda: self.served(client))
+
+    def _known(self, name: str) -> str:
+        return " ".join([f"{name}: {sorted(self.held(name))}", *self.host(name).run(KNOWN).stdout.split()])
+
     @contextmanager
     def watched(self) -> Iterator[Watched]:
         """Ping through sessions that are so young that no client is due for a new handshake."""
@@ -145,7 +168,7 @@ class Pair:
             time.sleep(BEFORE)
             yield seen
             for client in self.clients.values():
-                until(f"{client.name} is served again", FAILOVER_SECONDS, lambda: self.served(client))  # noqa: B023
+                self._await(client, seen)
             time.sleep(AFTER)
         for client in self.clients.values():
             seen.handshakes[client.name].append(client.handshake)
