@@ -28,7 +28,7 @@ SLOTS_TOLERANCE = 45
 # For whoever has to find out why a test failed.
 LEARNED = "for map in sessions affinity; do nft list map ip wirefleet $map; nft list map ip6 wirefleet $map; done"
 ROUTES = "for ip in -4 -6; do ip $ip rule; ip $ip route show table all type unicast; done"
-TUNNEL = "date; ip neighbour; wg show"
+TUNNEL = "date; ip neighbour; nstat -as | grep -E 'Errors|Discards|Drop|Overflow'; wg show"
 JOURNAL = "journalctl --no-pager --output=short-iso-precise"
 
 # curl's exit codes when nobody is there; whoever speaks another protocol gets another one.

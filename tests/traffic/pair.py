@@ -25,11 +25,9 @@ systemctl stop 'wg-quick@*'
 rm -rf /etc/wirefleet /etc/wireguard/*.conf /etc/haproxy/haproxy.cfg /usr/local/*/wirefleet*
 nft flush ruleset
 """
-# What a balancer knows of clients (sessions, addresses, in routed mode the way back), and twice what it counts.
+# What a balancer knows of the clients at these ports, in routed mode the ways back to clients, and twice its counters.
 KNOWN = r"""
-for ip in ip ip6; do
-  for map in sessions affinity; do echo $ip $map; nft list map $ip wirefleet $map | sed -n '/elements/,/}/p'; done
-done
+for ip in ip ip6; do nft list map $ip wirefleet affinity | grep -E ' \. (%s) '; done
 for ip in -4 -6; do ip $ip route show table 51821; done
 for pause in 0 1; do
   sleep $pause; nft list counters | awk '/counter/ {name = $2} /packets/ && $2 {print name, $2}'
@@ -147,11 +145,19 @@ class Pair:
         try:
             until(f"{client.name} is served again", PATIENCE, lambda: self.served(client))
         except AssertionError:
-            seen.remarks.extend([f"{client.name} is still out:", *map(self._known, self.views)])
+            seen.remarks.extend([f"{client.name} is still out:", *self._clues()])
             until(f"{client.name} is served again", FAILOVER_SECONDS, lambda: self.served(client))
 
-    def _known(self, name: str) -> str:
-        return " ".join([f"{name}: {sorted(self.held(name))}", *self.host(name).run(KNOWN).stdout.split()])
+    def _clues(self) -> Iterator[str]:
+        """What balancers know of clients, and whom nodes and clients take for the active one."""
+        ports = "|".join(str(client.port) for client in self.clients.values())
+        for name in self.views:
+            known = self.host(name).run(KNOWN % ports).stdout.split()
+            yield " ".join([f"{name}: {sorted(self.held(name))}", *known])
+        others = self.views["lb1"].nodes | {name: client.host for name, client in self.clients.items()}
+        for name, host in others.items():
+            neighbours = host.run("ip neighbour").stdout.splitlines()
+            yield f"{name}: {'; '.join(line for line in neighbours if line.split()[0] in self.vips)}"
 
     @contextmanager
     def watched(self) -> Iterator[Watched]:

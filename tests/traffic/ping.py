@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 import re
 import time
+from datetime import datetime, timezone
 
 from testinfra.host import Host
 
@@ -65,5 +66,16 @@ class Ping:
         times = sorted(self._replies.values())
         return max((later - earlier for earlier, later in itertools.pairwise(times)), default=float("inf"))
 
+    @property
+    def gaps(self) -> list[str]:
+        """After which moments pings were lost, for whoever reads a journal beside it."""
+        received = sorted(self._replies.items())
+        return [
+            f"{later - earlier - 1} after {datetime.fromtimestamp(at, timezone.utc):%H:%M:%S.%f}"
+            for (earlier, at), (later, _) in itertools.pairwise(received)
+            if later - earlier > 1
+        ]
+
     def __str__(self) -> str:
-        return f"{self.lost} of {self.sent} pings to {self._target} lost, longest outage {self.outage:.2f} s"
+        gaps = f" ({', '.join(self.gaps[:5])})" if self.gaps else ""
+        return f"{self.lost} of {self.sent} pings to {self._target} lost{gaps}, longest outage {self.outage:.2f} s"
