@@ -14,7 +14,7 @@ import base64
 import functools
 import ipaddress
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Callable
 
@@ -365,17 +365,11 @@ def _present(text: str) -> str:
     return "" if text == "(none)" else text
 
 
-def render(device: Device) -> str:
-    """The file that `wg setconf` and `wg syncconf` read."""
-    lines = ["[Interface]"]
-    if device.private_key:
-        lines.append(f"PrivateKey = {device.private_key}")
-    if device.listen_port is not None:
-        lines.append(f"ListenPort = {device.listen_port}")
-    if device.fwmark is not None:
-        lines.append(f"FwMark = {device.fwmark:#x}")
-    for peer in device.peers.values():
-        lines += ["", "[Peer]", f"PublicKey = {peer.public_key}"]
+def render_peers(peers: Iterable[Peer]) -> str:
+    """The file that `wg addconf` reads."""
+    lines = []
+    for peer in peers:
+        lines += ["[Peer]", f"PublicKey = {peer.public_key}"]
         if peer.preshared_key:
             lines.append(f"PresharedKey = {peer.preshared_key}")
         if peer.allowed_ips:
@@ -384,13 +378,14 @@ def render(device: Device) -> str:
             lines.append(f"Endpoint = {peer.endpoint}")
         if peer.keepalive:
             lines.append(f"PersistentKeepalive = {peer.keepalive}")
-    return "\n".join(lines) + "\n"
+        lines.append("")
+    return "\n".join(lines)
 
 
 def settle(desired: Device, live: Device, previous: Device | None) -> Device:
     """What the live interface should hold: the desired device, with what it leaves open taken from the live one.
 
-    Without this, `wg syncconf` would draw a new port, clear the mark of a full tunnel, and pull every peer that roamed
+    Without this, a run would draw a new port, clear the mark of a full tunnel, and pull every peer that roamed
     back to its first endpoint. `previous` is what the last file said: an endpoint is set only when that changed.
     """
     before = previous.peers if previous else {}

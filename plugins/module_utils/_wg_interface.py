@@ -30,11 +30,12 @@ from ansible_collections.wirefleet.vpn.plugins.module_utils._wg_config import (
     Config,
     ConfigError,
     Device,
+    Peer,
     hide_keys,
     parse,
     parse_dump,
     redact,
-    render,
+    render_peers,
     settle,
 )
 
@@ -49,6 +50,7 @@ _LINK_LOCAL = ipaddress.IPv6Network("fe80::/10")
 # Seconds. wg-quick@.service retries an endpoint's name for ever; adding the routes of 10,000 peers took it 66 s.
 _COMMAND_TIMEOUT = 300.0
 _TAIL = 15  # lines of a failed tool's output that a message shows
+_BATCH = 256  # peers in one command
 # Others (an agent that adopts a client) may touch a peer for some tenths of a second while we look.
 _VERIFY_ATTEMPTS = 4
 _VERIFY_PAUSE = 0.5
@@ -207,6 +209,23 @@ def differences(live: Device, target: Device) -> list[str]:
     return words
 
 
+def _update_of(live: Peer | None, target: Peer) -> Peer:
+    """What to tell WireGuard of a peer; an endpoint that stays may be another one by now."""
+    return replace(target, endpoint="") if live and live.endpoint == target.endpoint else target
+
+
+def _losses(live: Peer, target: Peer) -> list[str]:
+    """What `wg addconf` does not take away from a peer, as words for `wg set`."""
+    words = []
+    if live.preshared_key and not target.preshared_key:
+        words += ["preshared-key", os.devnull]
+    if live.keepalive and not target.keepalive:
+        words += ["persistent-keepalive", "off"]
+    if live.allowed_ips - target.allowed_ips:
+        words += ["allowed-ips", ",".join(sorted(target.allowed_ips))]
+    return words
+
+
 def restart_reasons(desired: Config, previous: Config | None, live: Device) -> list[str]:
     """The changes that only `wg-quick up` can make. PreDown and PostDown are none: they are read at the next down."""
     reasons = []
@@ -359,7 +378,7 @@ class Interface:
         routes = self._routes(order.desired.table)
         try:
             if target != live.device:
-                self._act("sync", lambda: self._sync(target))
+                self._act("sync", lambda: self._change(target))
             if order.desired.mtu not in (None, live.mtu):
                 self._act("mtu", lambda: self._ip("link", "set", "dev", self.name, "mtu", str(order.desired.mtu)))
             if not live.is_up:
@@ -376,7 +395,7 @@ class Interface:
         """Return to what was live before this run, as far as it goes; say how that ended."""
         failures = []
         steps: list[Callable[[], object]] = [
-            lambda: self._sync(live.device),
+            lambda: self._change(live.device),
             lambda: self._ip("link", "set", "dev", self.name, "mtu", str(live.mtu)),
             lambda: self._set_addresses(live.addresses, self._addresses() - live.addresses),
             lambda: self._set_routes(desired.table, routes, desired.routes - routes),
@@ -393,7 +412,7 @@ class Interface:
     def _stage(self, order: _Order) -> None:
         """Let wg-quick read a copy, and see that it understands what we do, down to the last peer.
 
-        A failing `wg-quick strip` prints nothing, and nothing is what `wg syncconf` would then make of the interface.
+        A failing `wg-quick strip` prints nothing, and nothing is what we would then make of the interface.
         """
         if self.check_mode:
             return
@@ -404,11 +423,47 @@ class Interface:
         if understood is None or replace(understood.device, fwmark=order.desired.device.fwmark) != order.desired.device:
             raise InterfaceError(f"{self.name}: `wg-quick strip` lost a part of the configuration; nothing was changed")
 
-    def _sync(self, target: Device) -> None:
-        file = self._staging / "sync.conf"
-        self._write(file, render(target).encode())
-        self._command("wg", "syncconf", self.name, str(file))
+    def _change(self, target: Device) -> None:
+        """Change what differs, and nothing else.
+
+        `wg syncconf` takes the networks of every peer away and gives them back: packets in between are lost. Nor does
+        it take away a preshared key or a keepalive.
+        """
+        live = self._live()
+        if live is None:
+            raise InterfaceError(f"{self.name}: there is no such interface")
+        present = live.device
+        self._set_device(present, target)
+        changes = peer_changes(present, target)
+        # First those that leave: their networks may be somebody else's now.
+        self._set_peers([[key, "remove"] for key in changes.removed])
+        if changes.added or changes.changed:
+            file = self._staging / "add.conf"
+            keys = (*changes.added, *changes.changed)
+            text = render_peers(_update_of(present.peers.get(key), target.peers[key]) for key in keys)
+            self._write(file, text.encode())
+            self._command("wg", "addconf", self.name, str(file))
+        losses = {key: _losses(present.peers[key], target.peers[key]) for key in changes.changed}
+        self._set_peers([[key, *words] for key, words in losses.items() if words])
         self._verify(target)
+
+    def _set_device(self, present: Device, target: Device) -> None:
+        words = []
+        if target.private_key not in ("", present.private_key):
+            file = self._staging / "private.key"
+            self._write(file, target.private_key.encode())
+            words += ["private-key", str(file)]
+        if present.listen_port != target.listen_port:
+            words += ["listen-port", str(target.listen_port)]
+        if present.fwmark != target.fwmark:
+            words += ["fwmark", str(target.fwmark)]
+        if words:
+            self._command("wg", "set", self.name, *words)
+
+    def _set_peers(self, peers: list[list[str]]) -> None:
+        for begin in range(0, len(peers), _BATCH):
+            words = (word for peer in peers[begin : begin + _BATCH] for word in ("peer", *peer))
+            self._command("wg", "set", self.name, *words)
 
     def _bring_up(self, order: _Order, config: Config | None) -> None:
         if self.system.has_systemd:

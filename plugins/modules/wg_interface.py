@@ -13,9 +13,9 @@ version_added: 0.1.0
 description:
   - Makes a WireGuard interface run as a C(wg-quick) file says, and stay so after a reboot.
   - The file is compared with what is I(live), not with the file before. Where nothing differs, nothing is run.
-  - Peers, keys, port and mark are changed with C(wg syncconf), addresses, MTU and routes with C(ip), each only where it
-    differs. Sessions go on. A staged copy is validated first, the result is verified afterwards, and when that fails
-    what was live is put back.
+  - Only what differs is changed, with C(wg set) and C(wg addconf), and addresses, MTU and routes with C(ip). Sessions
+    go on. A staged copy is validated first, the result is verified afterwards, and when that fails what was live is put
+    back.
   - What only C(wg-quick up) can change (V(DNS), V(Table), V(PreUp), V(PostUp), a default route in V(AllowedIPs))
     restarts the interface, which RV(restarted) tells.
 attributes:

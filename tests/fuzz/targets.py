@@ -169,7 +169,7 @@ def key_file(data: bytes) -> None:
 @target
 def wg_dump(data: bytes) -> None:
     with suppress(_wg_config.ConfigError):
-        _wg_config.render(_wg_config.parse_dump(text(data)))
+        _wg_config.render_peers(_wg_config.parse_dump(text(data)).peers.values())
 
 
 @target

@@ -17,11 +17,21 @@ from ansible_collections.wirefleet.vpn.plugins.module_utils._wg_config import (
     parse,
     parse_dump,
     redact,
-    render,
+    render_peers,
     settle,
 )
 from hypothesis import given
 from hypothesis import strategies as st
+
+
+def render(device: Device) -> str:
+    """A whole file: what `parse` reads."""
+    lines = ["[Interface]", f"PrivateKey = {device.private_key}"] if device.private_key else ["[Interface]"]
+    if device.listen_port is not None:
+        lines.append(f"ListenPort = {device.listen_port}")
+    if device.fwmark is not None:
+        lines.append(f"FwMark = {device.fwmark:#x}")
+    return "\n".join([*lines, "", render_peers(device.peers.values())])
 
 
 def key(number: int) -> str:

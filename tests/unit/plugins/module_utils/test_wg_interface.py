@@ -63,6 +63,7 @@ class FakeSystem(System):
         self.active = self.enabled = False
         self.starts = 0
         self.missing: set[str] = set()
+        self.told: dict[str, Peer] = {}  # the peers of the last `wg addconf`
         self.failing: dict[str, Result | InterfaceError] = {}
         self.commands: list[str] = []
 
@@ -90,11 +91,26 @@ class FakeSystem(System):
         if (tool, verb) == ("wg-quick", "down"):
             self.device = None
             return ""
-        if (tool, verb) == ("wg", "syncconf"):
-            self.device = parse(Path(argv[3]).read_text()).device
-            return ""
         if self.device is None:
             return Result(1, "", 'Device "wg0" does not exist.\n')
+        peers = dict(self.device.peers)
+        if (tool, verb) == ("wg", "addconf"):
+            self.told = parse(f"[Interface]\nPrivateKey = {KEY}\n{Path(argv[3]).read_text()}").device.peers
+            peers |= {key: merged(peers.get(key, peer), peer) for key, peer in self.told.items()}
+            self.device = replace(self.device, peers=peers)
+            return ""
+        if (tool, verb) == ("wg", "set"):
+            if argv[3] == "peer":
+                if argv[5:] == ("remove",):
+                    del peers[argv[4]]
+                else:
+                    assert argv[5:] == ("persistent-keepalive", "off")
+                    peers[argv[4]] = replace(peers[argv[4]], keepalive=0)
+                self.device = replace(self.device, peers=peers)
+            else:
+                assert argv[3] == "listen-port"
+                self.device = replace(self.device, listen_port=int(argv[4]))
+            return ""
         if (tool, verb) == ("wg", "show"):
             return dump(self.device)
         assert tool == "ip", argv
@@ -134,6 +150,17 @@ class FakeSystem(System):
     def changes(self) -> list[str]:
         queries = ("ip -json", "ip link show", "wg show", "systemctl is-")
         return [command for command in self.commands if not command.startswith(queries)]
+
+
+def merged(live: Peer, told: Peer) -> Peer:
+    """As `wg addconf` leaves a peer."""
+    return Peer(
+        told.public_key,
+        told.preshared_key or live.preshared_key,
+        live.allowed_ips | told.allowed_ips,
+        told.endpoint or live.endpoint,
+        told.keepalive or live.keepalive,
+    )
 
 
 def dump(device: Device) -> str:
@@ -450,7 +477,7 @@ def test_full_disk_is_answered_by_putting_back(system: FakeSystem, monkeypatch: 
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(InterfaceError, match=r"put back.*wg0.conf could not be written: No space left"):
         interface(system).up(TEXT + "PersistentKeepalive = 5\n")
-    assert any(command.startswith("wg syncconf") for command in system.commands)
+    assert any(command.startswith("wg addconf") for command in system.commands)
     assert system.device == live
 
 
@@ -479,3 +506,19 @@ def test_system_runs_commands(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_wg_interface, "_COMMAND_TIMEOUT", 0.01)
     with pytest.raises(InterfaceError, match="`sleep 5` did not end"):
         System().run("sleep", "5")
+
+
+def test_peers_that_stay_as_they_are_are_not_touched(system: FakeSystem) -> None:
+    interface(system).up(TEXT)
+    system.commands.clear()
+    outcome = interface(system).up(f"{TEXT}\n[Peer]\nPublicKey = {B}\nAllowedIPs = 10.80.0.3/32\n")
+    assert outcome.peers.added == [B]
+    assert list(system.told) == [B]
+    assert [command.split()[:2] for command in system.changes if command.startswith("wg ")] == [["wg", "addconf"]]
+
+
+def test_a_changed_peer_is_not_pulled_back_to_where_it_was(system: FakeSystem) -> None:
+    text = TEXT + "Endpoint = 192.0.2.1:4444\n"
+    interface(system).up(text)
+    interface(system).up(text + "PersistentKeepalive = 5\n")
+    assert (system.told[A].keepalive, system.told[A].endpoint) == (5, "")
